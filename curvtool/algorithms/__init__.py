@@ -1,0 +1,1 @@
+"""Eigensolvers that know a matrix only by its products."""

@@ -1,0 +1,1 @@
+"""The linear map: Hessian-vector products and what wraps them."""

@@ -1,0 +1,1 @@
+"""What is differentiated: checkpoint, model, data and loss, joined into one objective."""

@@ -1,0 +1,1 @@
+"""Results as terminal renderables; builds, never prints."""
