@@ -23,6 +23,7 @@ class Outcome(enum.Enum):
     CONVERGED = "converged"
     MAX_HVPS = "max_hvps"
     STAGNATED = "stagnated"
+    INCOMPLETE = "incomplete"
     INTERRUPTED = "interrupted"
 
     @property
@@ -35,6 +36,9 @@ _SENTENCES = {
     Outcome.CONVERGED: "all requested pairs met the tolerance",
     Outcome.MAX_HVPS: "stopped at the limit of products before every pair met the tolerance",
     Outcome.STAGNATED: "stopped because more products no longer brought the pairs closer",
+    Outcome.INCOMPLETE: (
+        "every pair met the tolerance, but a probe found a wanted eigenvalue that is not among them"
+    ),
     Outcome.INTERRUPTED: "interrupted before every pair met the tolerance",
 }
 
@@ -44,6 +48,7 @@ class Completeness(enum.Enum):
 
     EXHAUSTIVE = "exhaustive"
     PROBED = "probed"
+    MISSING = "missing"
     NOT_PROBED = "not_probed"
 
     @property
@@ -52,6 +57,7 @@ class Completeness(enum.Enum):
         return {
             Completeness.EXHAUSTIVE: "complete: every eigenvalue of H was computed",
             Completeness.PROBED: "completeness probed: a fresh random start found none missing",
+            Completeness.MISSING: "incomplete: a fresh random start found a further eigenvalue",
             Completeness.NOT_PROBED: "completeness not probed: an eigenvalue may be missing",
         }[self]
 

@@ -1,0 +1,356 @@
+"""Extreme eigenpairs of a symmetric operator by thick-restart Lanczos.
+
+Letters: P parameters, k wanted pairs, m basis limit, n basis rows in use.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import torch
+
+from curvtool.algorithms.certify import COMBINATIONS, recurrence_defect, true_residuals
+from curvtool.algorithms.completeness import PROBE_STEPS, probe
+from curvtool.algorithms.krylov import KrylovDecomposition
+from curvtool.algorithms.linalg import combination, orthonormal_start
+from curvtool.algorithms.ritz import (
+    Indices,
+    beyond,
+    gaps,
+    shortfall,
+    value_bounds,
+    wanted,
+)
+from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
+from curvtool.errors import PreflightError
+from curvtool.operators.base import Counted, SymmetricOperator
+from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
+
+# Rows that a restarted basis needs above the wanted pairs: the probe works in them.
+SPARE_ROWS = PROBE_STEPS + 2
+
+
+def default_basis(k: int, size: int) -> int:
+    """Basis that pays for k pairs: 3 k, at least k + 40, at most P."""
+    return min(size, max(3 * k, k + 40))
+
+
+def lanczos(
+    operator: SymmetricOperator, settings: EigenSettings, *, report: Report = silent
+) -> EigenPairs:
+    """Extreme eigenpairs by thick-restart Lanczos, certified and probed for completeness.
+
+    Args:
+        operator: symmetric operator of size P.
+        settings: what is asked; `basis` must be at least k + 12 unless it reaches P, and
+            `max_hvps` at least 3.
+        report: told of every step.
+
+    Returns:
+        The k pairs, or fewer when the products ran out before k directions were seen. Exactly
+        one product a step, two for each certification, ten or a few more for each probe. Memory
+        is basis + 5 vectors of P numbers, and k more when eigenvectors are asked for.
+
+    Raises:
+        ValueError: for k outside 1..P, a basis too small, or fewer than 3 products.
+        PreflightError: when the products turn out not to be those of a symmetric matrix.
+
+    References:
+        Wu, Simon (2000); Paige (1972); Giraud et al. (2005).
+    """
+    if not 1 <= settings.k <= operator.size:
+        raise ValueError(f"lanczos needs 1 <= k <= P = {operator.size}, got k = {settings.k}.")
+    if settings.basis < min(operator.size, settings.k + SPARE_ROWS):
+        raise ValueError(
+            f"lanczos needs a basis of at least k + {SPARE_ROWS} = {settings.k + SPARE_ROWS} "
+            f"vectors (or P), got {settings.basis}."
+        )
+    if settings.max_hvps <= COMBINATIONS:
+        raise ValueError(
+            f"lanczos needs max_hvps > {COMBINATIONS}, since so many products certify the rest; "
+            f"got {settings.max_hvps}."
+        )
+    return _Solve(operator, settings, report).run()
+
+
+class _Verdict(enum.Enum):
+    MET = enum.auto()
+    GO_ON = enum.auto()  # the defect fits into the tolerance, the recurrence's residual must shrink
+    HOPELESS = enum.auto()  # the defect alone exceeds the tolerance
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _View:
+    """The Ritz pairs of one moment; `order` lists the wanted ones."""
+
+    theta: FloatArray
+    S: FloatArray
+    rho: FloatArray
+    order: Indices
+    largest: float  # |theta_1|: over all that was ever seen, since restarts drop the other end
+
+
+@final
+class _Solve:
+    """One run: its decomposition, its counters, and what has been certified so far."""
+
+    def __init__(
+        self, operator: SymmetricOperator, settings: EigenSettings, report: Report
+    ) -> None:
+        self.operator = Counted(operator)
+        self.settings = settings
+        self.report = report
+        self.began = time.perf_counter()
+        self.krylov = KrylovDecomposition(self.operator, limit=settings.basis)
+        self.stages = {"solve": 0, "certify": 0, "probe": 0}
+        self.streams = 0
+        self.defect = 0.0  # of the recurrence, as last measured
+        self.certification = Certification.NONE
+        self.exact: tuple[FloatArray, FloatArray] | None = None
+        self.rotated = False  # whether the first rows are the wanted pairs
+        self.history: dict[str, list[float]] = {
+            name: [] for name in ("hvps", "seconds", "converged", "worst_ratio")
+        }
+
+    def run(self) -> EigenPairs:
+        completeness: Completeness | None = None
+        outcome = Outcome.CONVERGED
+        while completeness is None:
+            view, converged = self._expand()
+            verdict = self._certify(view)
+            if not converged:
+                outcome = Outcome.MAX_HVPS
+                break
+            if verdict is _Verdict.GO_ON:
+                continue
+            if verdict is _Verdict.HOPELESS:
+                outcome = Outcome.STAGNATED
+                break
+            completeness = self._probe(view)
+        if self.krylov.complete:
+            completeness = Completeness.EXHAUSTIVE
+        if completeness is None:
+            completeness = Completeness.NOT_PROBED
+        unproved = completeness in {Completeness.NOT_PROBED, Completeness.MISSING}
+        if unproved and outcome is Outcome.CONVERGED:
+            outcome = Outcome.MAX_HVPS
+        return self._result(view, outcome, completeness)
+
+    def _expand(self) -> tuple[_View, bool]:
+        """Expand and restart until the pairs converge, or the products run out."""
+        krylov, k = self.krylov, self.settings.k
+        self.certification, self.exact = Certification.NONE, None
+        while True:
+            if krylov.closed and not self._inject_random():
+                return self._view(), True
+            krylov.expand()
+            self.stages["solve"] += 1
+            self._refuse_asymmetry()
+            view = self._view()
+            ratio_k = self._shortfall(view)
+            self._tell("solve", ratio_k)
+            if krylov.size >= k and (np.all(ratio_k <= 1) or krylov.complete):
+                return view, True
+            # Products are set aside, so that whatever is printed has been certified.
+            if self.operator.calls + 1 + COMBINATIONS > self.settings.max_hvps:
+                return view, False
+            if krylov.full:
+                self._restart(view, self._kept())
+
+    def _refuse_asymmetry(self) -> None:
+        """Stop when v_i' A v_j and v_j' A v_i, both known for free, are not the same number."""
+        krylov = self.krylov
+        allowed = 3 * torch.finfo(krylov.basis.dtype).eps ** 0.5
+        if krylov.asymmetry > allowed * krylov.scale:
+            raise PreflightError(
+                f"The product stopped being that of a symmetric matrix after {self.operator.calls} "
+                f"products: u'Hv and v'Hu differ by {krylov.asymmetry / krylov.scale:.1e} of |H|, "
+                f"{allowed:.1e} is allowed. Something changes from product to product: look for "
+                "dropout, augmentation or shuffling in the data, or hooks with a state."
+            )
+
+    def _inject_random(self) -> bool:
+        """Continue an invariant subspace with a fresh direction; False where none is left."""
+        for _ in range(3):  # that a random vector lies in the span to 1e-3 is next to impossible
+            self.streams += 1
+            start = orthonormal_start(
+                self.krylov.rows, seed=self.settings.seed, stream=self.streams
+            )
+            if start is not None and self.krylov.inject(start):
+                return True
+        return False
+
+    def _kept(self) -> int:
+        """Rows to keep at a restart: the wanted ones and half of the others, nearest first."""
+        limit, k = self.krylov.limit, self.settings.k
+        return min(k + (limit - k) // 2, limit - 3)
+
+    def _restart(self, view: _View, keep: int) -> None:
+        near = wanted(view.theta, self.settings.which, keep)
+        order = np.concatenate([view.order, near[~np.isin(near, view.order)]])[:keep]
+        self.krylov.restart(view.theta[order], view.S[:, order])
+
+    def _certify(self, view: _View) -> _Verdict:
+        """Measure the recurrence's defect and hold the pairs with it against the tolerance."""
+        krylov, settings, order = self.krylov, self.settings, view.order
+        before = self.operator.calls
+        if not settings.certify_fully:
+            self.certification = Certification.COMBINATIONS
+            # Four combinations bound the same defect 3.2 times tighter than two: two more products
+            # often save the k that a look at every pair costs.
+            for combinations in (COMBINATIONS, 2 * COMBINATIONS):
+                if self.operator.calls + combinations > settings.max_hvps:
+                    break
+                self.defect = recurrence_defect(
+                    self.operator,
+                    krylov.rows,
+                    view.S[:, order],
+                    view.theta[order],
+                    krylov.residual,
+                    combinations=combinations,
+                    seed=settings.seed,
+                )
+                if np.all(self._shortfall(view) <= 1):
+                    break
+        affordable = self.operator.calls + len(order) <= settings.max_hvps
+        # Combinations overestimate one pair's defect by sqrt(k) or so: a look at each may clear it.
+        if affordable and (settings.certify_fully or np.any(self._shortfall(view) > 1)):
+            rows, S = krylov.rows, view.S
+            self.exact = true_residuals(
+                self.operator,
+                len(order),
+                lambda i: combination(rows, torch.from_numpy(S[:, order[i]].copy())),
+            )
+            self.defect = float(np.maximum(self.exact[1] - view.rho[order], 0).max(initial=0))
+            self.certification = Certification.FULL
+        self.stages["certify"] += self.operator.calls - before
+        if np.all(self._shortfall(view) <= 1):
+            return _Verdict.MET
+        if krylov.complete:
+            return _Verdict.HOPELESS
+        ideal = replace(view, rho=np.zeros_like(view.rho))
+        exact, self.exact = self.exact, None
+        hopeless = np.any(self._shortfall(ideal) > 1)
+        self.exact = exact
+        return _Verdict.HOPELESS if hopeless else _Verdict.GO_ON
+
+    def _probe(self, view: _View) -> Completeness | None:
+        """Probe for missed eigenvalues; None when one was found and the solve must go on."""
+        krylov, settings = self.krylov, self.settings
+        if krylov.complete:
+            return Completeness.EXHAUSTIVE
+        room = settings.max_hvps - self.operator.calls
+        if room < min(PROBE_STEPS, krylov.operator.size - settings.k):
+            return Completeness.NOT_PROBED
+        # The rows above the kept pairs serve the probe. What was certified stays so: a restart
+        # only rotates.
+        theta_k, _, bound_k = self._figures(view)
+        keep = min(self._kept(), krylov.limit - PROBE_STEPS, krylov.size)
+        self._restart(view, max(settings.k, keep))
+        self.rotated = True
+        low, high = beyond(theta_k, settings.which, margin=bound_k)
+        self.streams += 1
+        found = probe(
+            self.operator,
+            krylov.basis[: settings.k],
+            krylov.basis[krylov.size :],
+            low=low,
+            high=high,
+            # An eighth of the solve is what completeness may cost beyond the ten steps.
+            steps=min(room, max(PROBE_STEPS, self.stages["solve"] // 8)),
+            seed=settings.seed,
+            stream=self.streams,
+        )
+        self.stages["probe"] += found.products
+        if found.missing is None or not krylov.inject(found.missing):
+            return Completeness.PROBED
+        self.rotated = False
+        return None if self.operator.calls + 1 + COMBINATIONS <= settings.max_hvps else (
+            Completeness.MISSING
+        )
+
+    @property
+    def _noise(self) -> float:
+        return self.settings.noise + self.krylov.drift
+
+    def _view(self) -> _View:
+        theta, S, rho = self.krylov.ritz()
+        order = wanted(theta, self.settings.which, self.settings.k)
+        return _View(theta, S, rho, order, max(float(np.abs(theta).max()), self.krylov.scale))
+
+    def _figures(self, view: _View) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Values, residual norms with their defect, and error bounds of the wanted pairs."""
+        theta_k = view.theta[view.order]
+        r_k = view.rho[view.order] + self.defect
+        if self.exact is not None:
+            theta_k, r_k = self.exact
+        bound_k = value_bounds(
+            r_k,
+            gaps(view.theta, view.rho)[view.order],
+            noise=self._noise,
+            largest=view.largest,
+        )
+        return theta_k, r_k, bound_k
+
+    def _shortfall(self, view: _View) -> FloatArray:
+        theta_k, _, bound_k = self._figures(view)
+        rho_k = self.exact[1] if self.exact is not None else view.rho[view.order]
+        return shortfall(
+            theta_k, bound_k, rho_k, self.settings, noise=self._noise, largest=view.largest
+        )
+
+    def _tell(self, stage: str, ratio_k: FloatArray) -> None:
+        settings = self.settings
+        enough = len(ratio_k) >= settings.k
+        converged = int((ratio_k <= 1).sum()) if enough else 0
+        worst = float(ratio_k.max()) if enough else float("inf")
+        self.history["hvps"].append(self.operator.calls)
+        self.history["seconds"].append(time.perf_counter() - self.began)
+        self.history["converged"].append(converged)
+        self.history["worst_ratio"].append(worst)
+        self.report(
+            Progress(
+                stage=stage,
+                hvps=self.operator.calls,
+                max_hvps=settings.max_hvps,
+                converged=converged,
+                wanted=settings.k,
+                worst=worst,
+            )
+        )
+
+    def _result(self, view: _View, outcome: Outcome, completeness: Completeness) -> EigenPairs:
+        settings = self.settings
+        theta_k, r_k, bound_k = self._figures(view)
+        met = self._shortfall(view) <= 1
+        # Rayleigh quotients of fresh products may order close pairs anew.
+        order = wanted(theta_k, settings.which, len(theta_k))
+        vectors = None
+        if settings.vectors:
+            if not self.rotated:
+                self._restart(view, len(theta_k))
+            vectors = self.krylov.basis[torch.from_numpy(order.copy())]
+        return EigenPairs(
+            eigenvalues=theta_k[order],
+            residual_norms=(r_k + self._noise * view.largest)[order],
+            eigenvalue_errors=bound_k[order],
+            converged=met[order],
+            outcome=outcome,
+            completeness=completeness,
+            certification=self.certification,
+            which=settings.which,
+            method="lanczos",
+            tol=settings.tol,
+            accuracy=settings.accuracy,
+            hvps=self.operator.calls,
+            hvps_by_stage=dict(self.stages),
+            seconds=time.perf_counter() - self.began,
+            noise=self._noise,
+            history={name: np.array(series) for name, series in self.history.items()},
+            eigenvectors=vectors,
+        )

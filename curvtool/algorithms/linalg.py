@@ -1,0 +1,113 @@
+"""Tall-matrix arithmetic whose rounding does not grow with the number of parameters.
+
+Letters: P parameters, m rows of a basis.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Longest run of float32 products that is summed in float32; sums of runs are kept in float64.
+RUN = 65536
+
+
+def inner_products(V_mP: Tensor, w_P: Tensor) -> Tensor:
+    """V w in float64, shape (m,), on the device and without waiting for it."""
+    if V_mP.dtype == torch.float64:
+        return V_mP @ w_P
+    m, P = V_mP.shape
+    runs = P // RUN
+    total = (V_mP[:, runs * RUN :] @ w_P[runs * RUN :]).to(torch.float64)
+    if runs:
+        V = V_mP[:, : runs * RUN].unflatten(1, (runs, RUN)).transpose(0, 1)
+        w = w_P[: runs * RUN].view(runs, RUN, 1)
+        total += torch.bmm(V, w).view(runs, m).sum(0, dtype=torch.float64)
+    return total
+
+
+def norm(w_P: Tensor) -> Tensor:
+    """|w| in float64, a scalar on the device.
+
+    Scaled by the largest entry, so that squares neither overflow nor vanish.
+    """
+    largest = w_P.abs().amax().to(torch.float64)
+    safe = torch.where(largest > 0, largest, torch.ones_like(largest))
+    u_P = w_P / safe.to(w_P.dtype)
+    return inner_products(u_P.unsqueeze(0), u_P)[0].sqrt() * safe
+
+
+def orthogonalized(V_mP: Tensor, w_P: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the rows' components out of `w_P` by classical Gram-Schmidt, twice.
+
+    Args:
+        V_mP: orthonormal rows.
+        w_P: any vector.
+
+    Returns:
+        The remainder, a new vector, and the components, float64 of shape (m,), on the device.
+        Costs four passes over the basis and no wait for the device.
+
+    References:
+        Giraud, Langou, Rozloznik, van den Eshof (2005): twice is enough.
+    """
+    components = torch.zeros(V_mP.shape[0], dtype=torch.float64, device=w_P.device)
+    for _ in range(2):
+        c_m = inner_products(V_mP, w_P)
+        w_P = torch.addmv(w_P, V_mP.T, c_m.to(w_P.dtype), alpha=-1)
+        components += c_m
+    return w_P, components
+
+
+def combination(V_mP: Tensor, c_m: Tensor) -> Tensor:
+    """c' V, shape (P,), in the basis's dtype."""
+    return V_mP.T @ c_m.to(dtype=V_mP.dtype, device=V_mP.device)
+
+
+def rotate_rows(V_mP: Tensor, S_mk: Tensor) -> None:
+    """Overwrite the first k rows by S' V; the other rows lose their meaning.
+
+    Works through columns in runs, so that no second basis is ever allocated.
+    """
+    S = S_mk.to(dtype=V_mP.dtype, device=V_mP.device)
+    k = S.shape[1]
+    # Blocks of about 2^22 numbers: large enough for the matrix product, small beside the basis.
+    width = max(1, 2**22 // max(1, V_mP.shape[0]))
+    for begin in range(0, V_mP.shape[1], width):
+        block = V_mP[:, begin : begin + width]
+        block[:k] = S.T @ block
+
+
+def gaussian(
+    size: int, *, seed: int, stream: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """A standard normal vector, the same on every device.
+
+    Args:
+        size: P.
+        seed: the run's seed.
+        stream: tells apart the draws of one run.
+        dtype: of the vector.
+        device: where it goes; it is drawn on the CPU.
+
+    Returns:
+        A vector of shape (size,).
+    """
+    # Both numbers enter the state through an odd multiplier, so that (0, 1) and (1, 0) differ.
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63)
+    drawn = torch.float64 if dtype == torch.float64 else torch.float32
+    return torch.randn(size, generator=generator, dtype=drawn).to(device=device, dtype=dtype)
+
+
+def orthonormal_start(
+    V_mP: Tensor, *, seed: int, stream: int
+) -> Tensor | None:
+    """A random unit vector orthogonal to the rows, or None where they span the whole space."""
+    m, P = V_mP.shape
+    if m >= P:
+        return None
+    w_P = gaussian(P, seed=seed, stream=stream, dtype=V_mP.dtype, device=V_mP.device)
+    for _ in range(2):
+        w_P = w_P / norm(w_P).to(w_P.dtype)
+        w_P, _ = orthogonalized(V_mP, w_P)
+    return w_P / norm(w_P).to(w_P.dtype)

@@ -1,0 +1,63 @@
+"""What is asked of an eigensolver, and what it tells while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, final
+
+Which = Literal["LM", "LA", "SA", "BE"]
+Accuracy = Literal["values", "vectors"]
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class EigenSettings:
+    """A request for eigenpairs.
+
+    Attributes:
+        k: number of pairs, 1 <= k <= P.
+        which: LM largest magnitude, LA largest, SA smallest (most negative), BE both ends.
+        tol: relative tolerance.
+        accuracy: `values`: the eigenvalue's error bound <= tol |theta|; `vectors`: the residual
+            norm <= tol |theta|.
+        max_hvps: products that may be spent, certification and probe included.
+        basis: vectors the Krylov basis may hold.
+        seed: of the random starts.
+        noise: delta, the relative error of one product.
+        certify_fully: recompute every pair with a product of its own.
+        vectors: whether the eigenvectors are wanted.
+        momentum: of power iteration, 0 for none.
+    """
+
+    k: int
+    which: Which = "LM"
+    tol: float = 1e-4
+    accuracy: Accuracy = "values"
+    max_hvps: int = 2000
+    basis: int = 60
+    seed: int = 0
+    noise: float
+    certify_fully: bool = False
+    vectors: bool = False
+    momentum: float = 0.0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a solve stands. `worst` is the largest bound / tolerance over the wanted pairs."""
+
+    stage: str
+    hvps: int
+    max_hvps: int
+    converged: int
+    wanted: int
+    worst: float
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:  # noqa: ARG001
+    """A `Report` that tells nobody."""

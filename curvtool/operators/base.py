@@ -1,0 +1,125 @@
+"""The one door between problems and algorithms: a symmetric matrix known by its products.
+
+Letters: P size of the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+
+
+class SymmetricOperator(Protocol):
+    """A real symmetric P x P matrix that can be multiplied by a vector."""
+
+    @property
+    def size(self) -> int:
+        """P."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the vectors it takes and gives."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Of the vectors it takes and gives."""
+        ...
+
+    def matvec(self, v_P: Tensor, /) -> Tensor:
+        """The product with a vector of shape (P,): a new vector that shares nothing with it."""
+        ...
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FunctionOperator:
+    """An operator made of a function; the caller vouches for its symmetry."""
+
+    function: Callable[[Tensor], Tensor]
+    size: int
+    dtype: torch.dtype = torch.float64
+    device: torch.device = torch.device("cpu")
+
+    def matvec(self, v_P: Tensor, /) -> Tensor:
+        """Call the function."""
+        return self.function(v_P)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """scale * A + by * I: moves the spectrum, keeps the eigenvectors."""
+
+    inner: SymmetricOperator
+    by: float
+    scale: float = 1.0
+
+    @property
+    def size(self) -> int:
+        """P of the inner operator."""
+        return self.inner.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the inner operator."""
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the inner operator."""
+        return self.inner.device
+
+    def matvec(self, v_P: Tensor, /) -> Tensor:
+        """One product of the inner operator."""
+        return torch.add(v_P * self.by, self.inner.matvec(v_P), alpha=self.scale)
+
+
+class BudgetExhausted(Exception):  # noqa: N818 - a signal between solver and caller, not an error
+    """The operator may not be applied again: its budget of products is spent."""
+
+
+@final
+class Counted:
+    """Counts the products of an operator and refuses those beyond a budget."""
+
+    def __init__(self, inner: SymmetricOperator, *, budget: int | None = None) -> None:
+        self.inner = inner
+        self.budget = budget
+        self.calls = 0
+
+    @property
+    def size(self) -> int:
+        """P of the inner operator."""
+        return self.inner.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the inner operator."""
+        return self.inner.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Of the inner operator."""
+        return self.inner.device
+
+    @property
+    def left(self) -> float:
+        """Products that may still be made; infinite without a budget."""
+        return float("inf") if self.budget is None else self.budget - self.calls
+
+    def matvec(self, v_P: Tensor, /) -> Tensor:
+        """One product of the inner operator.
+
+        Raises:
+            BudgetExhausted: when the budget is spent.
+        """
+        if self.left < 1:
+            raise BudgetExhausted
+        self.calls += 1
+        return self.inner.matvec(v_P)

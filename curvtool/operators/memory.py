@@ -1,0 +1,106 @@
+"""How much memory there is, how much a graph takes, and how sizes are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from curvtool.errors import UsageError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+# What is left for the framework's own buffers, fragmentation and everybody else.
+_DEFAULT_SHARE = 0.6
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as `8GiB`, `512MB` or `1e9`.
+
+    Args:
+        text: a positive number with an optional unit; decimal (GB) and binary (GiB) are distinct.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if match is None or number <= 0:
+        raise UsageError(f"--memory needs a size such as 8GiB or 500MB, got {text!r}.")
+    unit = match[2] or ""
+    return int(number * (_BINARY.get(unit) or _UNITS[unit]))
+
+
+def default_memory(device: torch.device) -> int:
+    """Bytes that a run may use when the user names none: 60 % of what is free."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * _DEFAULT_SHARE)
+    return int(_available_host_memory() * _DEFAULT_SHARE)
+
+
+def _available_host_memory() -> int:
+    """Free memory of the host, or of the control group or resource limit when they are tighter."""
+    limits = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+        if found:
+            limits.append(int(found[1]) * 1024)
+    group_max, group_now = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if group_max.exists() and group_now.exists():
+        text = group_max.read_text().strip()
+        if text.isdigit():
+            limits.append(max(0, int(text) - int(group_now.read_text())))
+    try:
+        import resource
+    except ImportError:  # not a POSIX system: no such limit there
+        pass
+    else:
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            limits.append(max(0, soft - used))
+    # 4 GiB where the system tells nothing: small enough for any machine that runs torch.
+    return min(limits) if limits else 4 * 2**30
+
+
+class SavedBytes:
+    """Adds up the distinct storages that an autograd graph keeps alive.
+
+    Use as a context around the passes that build the graph; storages in `known` (parameters,
+    data) are not counted, for they stay anyway.
+    """
+
+    def __init__(self, known: Callable[[Tensor], bool]) -> None:
+        self.total = 0
+        self._known = known
+        self._seen: set[int] = set()
+        self._hooks: Any = None
+
+    def _pack(self, t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        # An address may be used again once its tensor is gone, which undercounts; saved tensors
+        # live as long as the graph, so that only what was never kept can collide.
+        if storage.data_ptr() not in self._seen and not self._known(t):
+            self._seen.add(storage.data_ptr())
+            self.total += storage.nbytes()
+        return t
+
+    def __enter__(self) -> SavedBytes:
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda t: t)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._hooks.__exit__(*exc)

@@ -1,0 +1,166 @@
+"""From what the user asks to a module with its weights, its batches and its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.checkpoint import Checkpoint, file_sha256, load_weights, read_checkpoint
+from curvtool.problem.data import make_batches, resolve_data
+from curvtool.problem.losses import resolve_loss
+from curvtool.problem.model_sources import build_model, resolve_model
+from curvtool.problem.resolve import (
+    command_line_source,
+    embedded_source,
+    found_sources,
+    problem_file_source,
+    resolve,
+)
+from curvtool.problem.seeding import seeded
+from curvtool.problem.spec import ProblemSpec, SpecSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemRequest:
+    """What the command line says of the problem.
+
+    Attributes:
+        checkpoint: the file with the weights.
+        problem: a TOML file, as `--problem` names it.
+        model: as `--model` gives it, like `build` in the file.
+        data: as `--data` gives it, like `source`.
+        loss: as `--loss` gives it, like `name`.
+        model_kwargs: parsed `key=value` pairs; likewise the two others.
+        data_kwargs: of these, `inputs` and `targets` name the parts of the data.
+        loss_kwargs: see `model_kwargs`.
+        batch_size: examples a batch; above the spec's.
+        max_examples: at most so many, a seeded subset.
+        seed: of that subset, and of what user code draws while it builds and reads.
+        trust: whether code named by a spec that came with the checkpoint may run.
+        working_directory: what paths on the command line are relative to.
+    """
+
+    checkpoint: Path
+    problem: Path | None = None
+    model: str | None = None
+    data: str | None = None
+    loss: str | None = None
+    model_kwargs: Mapping[str, object] = field(default_factory=dict)
+    data_kwargs: Mapping[str, object] = field(default_factory=dict)
+    loss_kwargs: Mapping[str, object] = field(default_factory=dict)
+    batch_size: int | None = None
+    max_examples: int | None = None
+    seed: int = 0
+    trust: bool = False
+    working_directory: Path = field(default_factory=Path.cwd)
+
+    def __post_init__(self) -> None:
+        """Refuse counts that cannot be; the command line has checked them by then."""
+        for name, least in (("batch_size", 1), ("max_examples", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"ProblemRequest needs {name} of at least {least}; got {value}.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LoadedProblem:
+    """A problem ready to be made an objective.
+
+    Attributes:
+        module: on the CPU with its weights, in the file's floating-point types and in the mode
+            that its builder left it in.
+        batches: on the CPU, in a fixed order.
+        loss: of one batch.
+        spec: the problem as resolved.
+        checkpoint: the checkpoint's path as the user wrote it.
+        hashes: `checkpoint_sha256` and `data_sha256`.
+        notes: sentences without a full stop that a reader of the result has to know.
+    """
+
+    module: nn.Module
+    batches: list[Batch]
+    loss: Loss
+    spec: ProblemSpec
+    checkpoint: str
+    hashes: dict[str, str]
+    notes: list[str]
+
+    @property
+    def examples(self) -> int:
+        """Number of examples in all batches."""
+        return sum(batch.examples for batch in self.batches)
+
+
+def load_problem(request: ProblemRequest) -> LoadedProblem:
+    """Load everything that the request names, what is cheap to refuse first.
+
+    Args:
+        request: what the user asks for.
+
+    Returns:
+        The problem. Generators of random numbers are left as they were.
+
+    Raises:
+        InputError: for whatever cannot be used; `HookError` where user code raised.
+    """
+    path = _as_typed(request)
+    named = _named_sources(request)
+    checkpoint = read_checkpoint(path)
+    spec = resolve([*named, *_brought_sources(request, checkpoint)], checkpoint=path)
+    loss = resolve_loss(spec)
+    with seeded(request.seed):
+        build = resolve_model(spec.model)
+        read = resolve_data(spec.data)
+        module = build_model(spec.model, build)
+        notes = load_weights(module, checkpoint, spec.model.build)
+        data = make_batches(
+            read(),
+            batch_size=request.batch_size,
+            default_batch_size=spec.data.batch_size,
+            max_examples=request.max_examples,
+            seed=request.seed,
+        )
+    return LoadedProblem(
+        module=module,
+        batches=data.batches,
+        loss=loss,
+        spec=spec,
+        checkpoint=str(request.checkpoint),
+        hashes={"checkpoint_sha256": file_sha256(path), "data_sha256": data.sha256},
+        notes=[*notes, *data.notes],
+    )
+
+
+def _as_typed(request: ProblemRequest) -> Path:
+    """The checkpoint's path, short in messages where it can be."""
+    if request.working_directory == Path.cwd():
+        return request.checkpoint
+    return request.working_directory / request.checkpoint
+
+
+def _named_sources(request: ProblemRequest) -> list[SpecSource]:
+    sources = [
+        command_line_source(
+            heads={"model": request.model, "data": request.data, "loss": request.loss},
+            kwargs={
+                "model": request.model_kwargs,
+                "data": request.data_kwargs,
+                "loss": request.loss_kwargs,
+            },
+            working_directory=request.working_directory,
+        )
+    ]
+    if request.problem is not None:
+        sources.append(problem_file_source(request.problem, request.working_directory))
+    return sources
+
+
+def _brought_sources(request: ProblemRequest, checkpoint: Checkpoint) -> list[SpecSource]:
+    sources = []
+    if checkpoint.problem is not None:
+        sources.append(embedded_source(checkpoint.problem, checkpoint.path, trust=request.trust))
+    return sources + found_sources(checkpoint.path, request.working_directory, trust=request.trust)

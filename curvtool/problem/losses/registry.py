@@ -1,0 +1,68 @@
+"""The losses by name. A further one is a function that returns a formula, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from curvtool.errors import InputError
+from curvtool.problem.batch import Loss
+from curvtool.problem.hooks import is_hook, load_hook
+from curvtool.problem.losses.classes import cross_entropy, nll
+from curvtool.problem.losses.hook import HookLoss
+from curvtool.problem.losses.parts import BuiltinLoss, Formula, Setting
+from curvtool.problem.losses.values import bce, mse
+from curvtool.problem.spec import ProblemSpec
+from curvtool.problem.wording import did_you_mean, first_line, misfit_of_kwargs
+
+LOSSES: dict[str, Callable[..., Formula]] = {
+    "cross_entropy": cross_entropy,
+    "mse": mse,
+    "bce": bce,
+    "nll": nll,
+}
+
+
+def resolve_loss(problem: ProblemSpec) -> Loss:
+    """Make the loss that the problem names.
+
+    Args:
+        problem: the whole problem, since a loss has to know the names of inputs and targets.
+
+    Returns:
+        The loss, ready to be called.
+
+    Raises:
+        InputError: for a name that is not known, code that may not run or is not there, or
+            arguments that do not fit.
+    """
+    spec = problem.loss
+    if is_hook(spec.name):
+        hook = load_hook("loss", spec.name, spec.origin)
+        return HookLoss(spec.name, hook, dict(spec.kwargs))
+    if spec.name not in LOSSES:
+        raise InputError(
+            f"{spec.origin.label}: expected the loss as one of {', '.join(LOSSES)}, file.py:loss "
+            f"or package.module:loss; got {spec.name!r}.{did_you_mean(spec.name, LOSSES)}"
+        )
+    builder = LOSSES[spec.name]
+    misfit = misfit_of_kwargs(builder, spec.kwargs)
+    if misfit:
+        raise InputError(
+            f"{spec.origin.label}: expected arguments that {spec.name} has; got "
+            f"{dict(spec.kwargs)}: {misfit} Correct --loss-kwargs, or kwargs under [loss]."
+        )
+    try:
+        formula = builder(**spec.kwargs)
+    except TypeError as error:
+        raise InputError(
+            f"{spec.origin.label}: expected arguments of the right type for {spec.name}; got "
+            f"{dict(spec.kwargs)} ({first_line(error)}). Correct --loss-kwargs, or kwargs under "
+            f"[loss]."
+        ) from error
+    setting = Setting(
+        model=problem.model.build,
+        user_model=is_hook(problem.model.build),
+        inputs=problem.data.inputs,
+        targets=problem.data.targets,
+    )
+    return BuiltinLoss(spec.name, formula, setting)

@@ -1,0 +1,199 @@
+"""Which source decides each part of the problem, and whose Python code may run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from curvtool.errors import InputError
+from curvtool.problem.hooks import refuse_untrusted
+from curvtool.problem.spec import (
+    HEADS,
+    DataSpec,
+    LossSpec,
+    ModelSpec,
+    Origin,
+    ProblemSpec,
+    Section,
+    SpecSource,
+    parse_spec,
+    read_toml,
+)
+
+_EXAMPLES = {
+    "model": ("file.py:build", "mlp, cnn, gpt, torchvision:NAME, file.py:build"),
+    "data": ("file.py:dataset", "npz:FILE, torchvision:NAME, file.py:dataset"),
+    "loss": ("cross_entropy", "cross_entropy, mse, bce, nll, file.py:loss"),
+}
+
+
+def command_line_source(
+    *,
+    heads: Mapping[str, str | None],
+    kwargs: Mapping[str, Mapping[str, object]],
+    working_directory: Path,
+) -> SpecSource:
+    """What `--model`, `--data`, `--loss` and their `--...-kwargs` say.
+
+    `inputs` and `targets` among the data's key=value pairs are the names of [data], not
+    arguments, since the command line has no other place for them.
+
+    Args:
+        heads: for each section, the option's value or None.
+        kwargs: for each section, the parsed pairs.
+        working_directory: what relative paths are relative to.
+
+    Returns:
+        The source that outranks all others.
+    """
+    content: dict[str, dict[str, object]] = {}
+    for name, head in HEADS.items():
+        section: dict[str, object] = {}
+        given = dict(kwargs.get(name, {}))
+        if heads.get(name) is not None:
+            section[head] = heads[name]
+        if name == "data":
+            section |= {key: given.pop(key) for key in ("inputs", "targets") if key in given}
+        if given:
+            section["kwargs"] = given
+        if section:
+            content[name] = section
+    return parse_spec(content, Origin("the command line", working_directory, trusted=True))
+
+
+def problem_file_source(path: Path, working_directory: Path) -> SpecSource:
+    """What the file of `--problem` says; its hooks may run, since the user named the file."""
+    place = working_directory / path
+    return read_toml(place, Origin(f"--problem {path}", place.parent, trusted=True))
+
+
+def embedded_source(content: object, checkpoint: Path, *, trust: bool) -> SpecSource:
+    """What the spec inside the checkpoint says; its paths are relative to the checkpoint."""
+    label = f"the spec inside {checkpoint.name}"
+    return parse_spec(content, Origin(label, checkpoint.parent, trusted=trust))
+
+
+def found_sources(checkpoint: Path, working_directory: Path, *, trust: bool) -> list[SpecSource]:
+    """Problem files found without being named, the most particular first.
+
+    Args:
+        checkpoint: the checkpoint, beside which `<stem>.toml` and `curvtool.toml` are sought.
+        working_directory: where `curvtool.toml` is sought last.
+        trust: whether their hooks may run even where they lie outside `working_directory`.
+
+    Returns:
+        At most three sources, each file once.
+    """
+    home = working_directory.resolve()
+    sources: list[SpecSource] = []
+    seen: set[Path] = set()
+    for path in (
+        checkpoint.with_suffix(".toml"),
+        checkpoint.parent / "curvtool.toml",
+        working_directory / "curvtool.toml",
+    ):
+        place = path.parent.resolve() / path.name
+        if place in seen or place == checkpoint.resolve() or not place.is_file():
+            continue
+        seen.add(place)
+        trusted = trust or place.parent == home
+        sources.append(read_toml(place, Origin(_shown(place, home), place.parent, trusted)))
+    return sources
+
+
+def resolve(sources: Sequence[SpecSource], *, checkpoint: Path) -> ProblemSpec:
+    """Make one problem of what several sources say.
+
+    For each section the sources are asked in turn. One that names the section's head (`build`,
+    `source`, `name`) ends the search and replaces the section whole; those before it that give
+    only other keys lay them over it, `kwargs` key by key.
+
+    Args:
+        sources: the highest in rank first.
+        checkpoint: for the message.
+
+    Returns:
+        The whole problem.
+
+    Raises:
+        InputError: naming all missing parts at once, or for a Python hook of a source whose
+            code may not run.
+    """
+    merged = {name: _merged(name, sources) for name in HEADS}
+    missing = [name for name, (_, origin, _) in merged.items() if origin is None]
+    if missing:
+        raise InputError(_missing_sentence(missing, sources, checkpoint))
+    for name, (section, origin, _) in merged.items():
+        assert origin is not None
+        refuse_untrusted(name, str(section[HEADS[name]]), origin)
+    model, data, loss = (_typed(*merged[name]) for name in HEADS)
+    inputs = data[0].get("inputs")
+    return ProblemSpec(
+        ModelSpec(model[0]["build"], model[1], model[0].get("kwargs", {})),
+        DataSpec(
+            source=data[0]["source"],
+            origin=data[1],
+            inputs=(inputs,) if isinstance(inputs, str) else inputs and tuple(inputs),
+            targets=data[0].get("targets"),
+            batch_size=data[0].get("batch_size"),
+            kwargs=data[0].get("kwargs", {}),
+            kwarg_bases=data[2],
+        ),
+        LossSpec(loss[0]["name"], loss[1], loss[0].get("kwargs", {})),
+    )
+
+
+def _merged(
+    name: str, sources: Sequence[SpecSource]
+) -> tuple[Section, Origin | None, dict[str, Path]]:
+    """The section, who named its head, and the base folder of each of its arguments."""
+    asked: list[SpecSource] = []
+    for source in sources:
+        asked.append(source)
+        if HEADS[name] in source.sections.get(name, {}):
+            break
+    section: dict[str, object] = {}
+    kwargs: dict[str, object] = {}
+    bases: dict[str, Path] = {}
+    for source in reversed(asked):
+        given = dict(source.sections.get(name, {}))
+        arguments = given.pop("kwargs", {})
+        assert isinstance(arguments, Mapping)
+        section |= given
+        kwargs |= arguments
+        bases |= dict.fromkeys(arguments, source.origin.base)
+    if kwargs:
+        section["kwargs"] = kwargs
+    named = bool(asked) and HEADS[name] in asked[-1].sections.get(name, {})
+    return section, asked[-1].origin if named else None, bases
+
+
+def _typed(
+    section: Section, origin: Origin | None, bases: dict[str, Path]
+) -> tuple[dict[str, Any], Origin, dict[str, Path]]:
+    assert origin is not None
+    return dict(section), origin, bases
+
+
+def _missing_sentence(missing: list[str], sources: Sequence[SpecSource], checkpoint: Path) -> str:
+    found = ", ".join(
+        f"[{name}] in {source.origin.label}" for source in sources for name in source.sections
+    )
+    lines = [
+        f"{checkpoint.name}: expected a model, data and a loss to go with the weights; missing: "
+        f"{', '.join(missing)}. Found: {found or 'no part of a problem anywhere'}.",
+        "Add on the command line: "
+        + " ".join(f"--{name} {_EXAMPLES[name][0]}" for name in missing),
+        f"or in {checkpoint.with_suffix('.toml').name} beside the checkpoint, or a file given by "
+        f"--problem:",
+    ]
+    for name in missing:
+        example, choices = _EXAMPLES[name]
+        lines.append(f"  [{name}]\n  {HEADS[name]} = {example!r}".replace("'", '"'))
+        lines[-1] += f"    # {choices}"
+    return "\n".join(lines)
+
+
+def _shown(place: Path, home: Path) -> str:
+    return str(place.relative_to(home)) if place.is_relative_to(home) else str(place)

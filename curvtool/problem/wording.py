@@ -1,0 +1,69 @@
+"""Small pieces of sentences that every message of this room is made of."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """' Did you mean "mlp"?' where a choice is near to `word`, else the empty string."""
+    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
+    return f' Did you mean "{near[0]}"?' if near else ""
+
+
+def listed(words: Iterable[str], *, most: int = 12) -> str:
+    """'a, b and 3 more', with at most `most` words spelled out."""
+    all_words = list(words)
+    rest = len(all_words) - most
+    shown = ", ".join(all_words[:most])
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def shape_of(tensor: Tensor) -> str:
+    """'float32 of shape (64, 10)'."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+
+
+def kind_of(value: object) -> str:
+    """The type of `value` as a reader of Python knows it, with the shape of a tensor."""
+    if isinstance(value, Tensor):
+        return f"a tensor, {shape_of(value)}"
+    kind = type(value)
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    if isinstance(value, list | tuple | dict):
+        return f"{name} of {len(value)}"
+    return name
+
+
+def first_line(error: BaseException, *, most: int = 300) -> str:
+    """The first line of what `error` says, or its type where it says nothing."""
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line if len(line) <= most else line[: most - 3] + "..."
+
+
+def misfit_of_kwargs(function: Callable[..., object], kwargs: Mapping[str, object]) -> str | None:
+    """A sentence on why `function(**kwargs)` cannot be called, or None where it can be."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C show no signature
+        return None
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        known = None
+    else:
+        known = [p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
+    for name in kwargs:
+        if known is not None and name not in known:
+            takes = f"it takes {listed(known)}" if known else "it takes none"
+            return f'it has no argument "{name}"; {takes}.{did_you_mean(name, known)}'
+    for p in parameters:
+        needed = p.default is p.empty and p.kind not in {p.VAR_KEYWORD, p.VAR_POSITIONAL}
+        if needed and p.name not in kwargs:
+            return f'its argument "{p.name}" is missing.'
+    return None

@@ -1,0 +1,174 @@
+"""Realistic runs for the tests of storage, report and command line; drawn from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curvtool.results import (
+    Certification,
+    Check,
+    Completeness,
+    EigenPairs,
+    Outcome,
+    ParameterEntry,
+    Plan,
+    Preflight,
+    ProblemSummary,
+    SpectrumRun,
+)
+
+NOISE = 2.4e-7
+
+
+def spectrum(k: int, seed: int = 0, negative: float = 0.15) -> NDArray[np.float64]:
+    """k eigenvalues as trained networks have them: few large, a bulk, some negative; LM order."""
+    rng = np.random.default_rng(seed)
+    magnitudes = np.sort(12.8 * rng.power(0.9, k) * (1 + np.arange(k)) ** -0.4)[::-1]
+    signs = np.where((rng.random(k) < negative) & (np.arange(k) > 1), -1.0, 1.0)
+    return magnitudes * signs
+
+
+def pairs(
+    values: Sequence[float] | NDArray[np.float64],
+    *,
+    errors: Sequence[float] | NDArray[np.float64] | None = None,
+    unconverged: Sequence[int] = (),
+    outcome: Outcome | None = None,
+    which: str = "LM",
+    eigenvectors: Any = None,
+    seed: int = 0,
+) -> EigenPairs:
+    """Pairs around given eigenvalues; bounds of converged ones are small, of others large."""
+    rng = np.random.default_rng(seed)
+    theta = np.asarray(values, dtype=np.float64)
+    top = float(np.max(np.abs(theta), initial=0.0))
+    converged = np.ones(len(theta), dtype=np.bool_)
+    converged[list(unconverged)] = False
+    residuals = np.where(converged, 1e-3, 4e-2) * top * rng.uniform(0.1, 1, len(theta))
+    if errors is None:
+        errors = residuals**2 / max(top, 1e-300) * rng.uniform(1, 40, len(theta)) + NOISE * top
+    return EigenPairs(
+        eigenvalues=theta,
+        residual_norms=residuals,
+        eigenvalue_errors=np.asarray(errors, dtype=np.float64),
+        converged=converged,
+        outcome=outcome or (Outcome.CONVERGED if converged.all() else Outcome.MAX_HVPS),
+        completeness=Completeness.PROBED if converged.all() else Completeness.NOT_PROBED,
+        certification=Certification.COMBINATIONS,
+        which=which,
+        method="thick-restart Lanczos",
+        tol=1e-4,
+        accuracy="values",
+        hvps=214,
+        hvps_by_stage={"solve": 202, "certify": 2, "probe": 10},
+        seconds=99.8,
+        noise=NOISE,
+        history={
+            "hvps": np.arange(1.0, 9.0) * 25,
+            "largest": top * (1 - 0.5 ** np.arange(8.0)),
+        },
+        eigenvectors=eigenvectors,
+    )
+
+
+def problem(**changes: Any) -> ProblemSummary:
+    """A classifier on images."""
+    facts: dict[str, Any] = {
+        "checkpoint": "runs/cifar10/resnet18-sgd-lr0.1/epoch_090.pt",
+        "model": "torchvision:resnet18",
+        "data": "torchvision:CIFAR10",
+        "loss": "cross_entropy",
+        "num_parameters": 11_173_962,
+        "num_examples": 50_000,
+        "num_batches": 98,
+        "total_weight": 50_000.0,
+        "loss_value": 0.021_314_2,
+        "gradient_norm": 0.041_173,
+        "accuracy": 0.993_06,
+    }
+    return ProblemSummary(**facts | changes)
+
+
+def preflight(*extra: Check) -> Preflight:
+    """Four checks that passed, and `extra` ones."""
+    return Preflight(
+        checks=(
+            Check(
+                name="determinism",
+                defect=0.0,
+                allowed=1.2e-6,
+                passed=True,
+                detail="two passes over one batch give the same loss and gradient",
+            ),
+            Check(
+                name="symmetry",
+                defect=3.1e-7,
+                allowed=1e-5,
+                passed=True,
+                detail="u'Hv against v'Hu",
+            ),
+            Check(
+                name="second way",
+                defect=2.2e-7,
+                allowed=1e-4,
+                passed=True,
+                detail="retained-graph against forward-over-reverse",
+            ),
+            Check(
+                name="differences",
+                defect=6.3e-8,
+                allowed=1e-4,
+                passed=True,
+                detail="central differences in float64 at relative step 1e-6",
+            ),
+            *extra,
+        ),
+        noise=NOISE,
+        noise_source="against float64 on the preflight batch",
+        seconds=3.4,
+    )
+
+
+def plan(**changes: Any) -> Plan:
+    """Some batches kept, the rest rebuilt."""
+    facts: dict[str, Any] = {
+        "way": "retained-graph",
+        "device": "cuda:0",
+        "dtype": "float32",
+        "batches_kept": 61,
+        "num_batches": 98,
+        "bytes_kept": 5_712_306_176,
+        "bytes_basis": 2_681_750_880,
+        "memory_limit": 8 * 2**30,
+        "seconds_per_product": 0.4664,
+    }
+    return Plan(**facts | changes)
+
+
+PARAMETERS = (
+    ParameterEntry(name="conv1.weight", shape=(4, 3, 3, 3), offset=0, size=108),
+    ParameterEntry(name="scale", shape=(), offset=108, size=1),
+    ParameterEntry(name="fc.bias", shape=(10,), offset=109, size=10),
+)
+
+
+def run(found: EigenPairs | None = None, **changes: Any) -> SpectrumRun:
+    """A whole run; `changes` replace its parts."""
+    config: Mapping[str, Any] = {"operator": "hessian", "top_k": 20, "seed": 0, "params": None}
+    parts: dict[str, Any] = {
+        "pairs": found or pairs(spectrum(20)),
+        "problem": problem(),
+        "plan": plan(),
+        "preflight": preflight(),
+        "parameters": PARAMETERS,
+        "config": config,
+        "environment": {"torch": "2.14.1", "checkpoint_sha256": "5f" * 32},
+        "seconds": 112.4,
+        "version": "0.1.0",
+        "created": "2026-01-31T12:00:00Z",
+    }
+    return SpectrumRun(**parts | changes)
