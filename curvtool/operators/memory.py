@@ -1,4 +1,4 @@
-"""How much memory there is, how much a graph takes, and how sizes are written."""
+"""How much memory there is, and how much an autograd graph takes."""
 
 from __future__ import annotations
 
@@ -10,35 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from curvtool.errors import UsageError
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 # What is left for the framework's own buffers, fragmentation and everybody else.
 _DEFAULT_SHARE = 0.6
-
-
-def parse_bytes(text: str) -> int:
-    """Read a size such as `8GiB`, `512MB` or `1e9`.
-
-    Args:
-        text: a positive number with an optional unit; decimal (GB) and binary (GiB) are distinct.
-
-    Returns:
-        Bytes.
-
-    Raises:
-        UsageError: for anything else.
-    """
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]i?)?b?\s*", text.lower())
-    try:
-        number = float(match[1]) if match else 0.0
-    except ValueError:
-        number = 0.0
-    if match is None or number <= 0:
-        raise UsageError(f"--memory needs a size such as 8GiB or 500MB, got {text!r}.")
-    unit = match[2] or ""
-    return int(number * (_BINARY.get(unit) or _UNITS[unit]))
 
 
 def default_memory(device: torch.device) -> int:

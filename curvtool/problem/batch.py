@@ -18,6 +18,12 @@ class Batch:
     values: BatchValues
     examples: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        values = self.values.values() if isinstance(self.values, Mapping) else self.values
+        return sum(t.nbytes for t in values if isinstance(t, Tensor))
+
 
 @dataclass(frozen=True, eq=False)
 class LossValue:

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,20 +71,23 @@ class Hook:
             except (Exception, SystemExit) as error:
                 raise hook_error(self.label, error) from error
 
-    def check_kwargs(self, kwargs: dict[str, object], option: str) -> None:
+    def check_kwargs(
+        self, kwargs: Mapping[str, object], option: str, *, positional: int = 0
+    ) -> None:
         """Hold `kwargs` against the signature.
 
         Args:
             kwargs: what the function is to be called with.
             option: the option that sets them, for the message.
+            positional: how many arguments come before them.
 
         Raises:
             InputError: for an argument that the function does not have, or lacks.
         """
-        misfit = misfit_of_kwargs(self.function, kwargs)
+        misfit = misfit_of_kwargs(self.function, kwargs, positional=positional)
         if misfit:
             raise InputError(
-                f"{self.label} (named by {self.origin.label}) cannot be called with "
+                f"{self.origin.label}: expected arguments that {self.label} has; got "
                 f"{_call_text(kwargs)}: {misfit} Set its arguments by {option} key=value, or by "
                 f"kwargs in the problem file."
             )
@@ -118,9 +121,9 @@ def refuse_untrusted(part: str, head: str, origin: Origin) -> None:
     if origin.trusted or not is_hook(head):
         return
     raise InputError(
-        f"{origin.label} names Python code for the {part}: {head!r}. A spec that came with a "
-        f"checkpoint may name only built-in things, since loading a checkpoint must not run its "
-        f"author's code. Read that code, and if you trust it, repeat the command with --trust, "
+        f"{origin.label} was expected to name only built-in things, since it came with a checkpoint "
+        f"and loading a checkpoint must not run its author's code; it names Python code for the "
+        f"{part}: {head!r}. Read that code, and if you trust it, repeat the command with --trust, "
         f"or name it yourself: --{part} {head}."
     )
 
@@ -173,7 +176,8 @@ def _file_module(path: Path, head: str, origin: Origin) -> ModuleType:
         beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise InputError(
             f"{origin.label}: expected the Python file of {head!r} at {path}; there is none."
-            f"{did_you_mean(path.name, beside)} Correct the path: it is relative to {origin.base.resolve()}."
+            f"{did_you_mean(path.name, beside)} Correct the path: it is relative to "
+            f"{origin.base.resolve()}."
         )
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
     unique = f"curvtool_hook_{digest}_{path.stem}"
@@ -256,5 +260,5 @@ def _lies_in(folder: Path, name: str) -> bool:
     return any(Path(place) in wanted for place in places if place)
 
 
-def _call_text(kwargs: dict[str, object]) -> str:
+def _call_text(kwargs: Mapping[str, object]) -> str:
     return "(" + ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) + ")"

@@ -39,7 +39,7 @@ def resolve_model(spec: ModelSpec) -> Build:
         return _checked(spec, BUILTIN_MODELS[spec.build], {})
     if is_hook(spec.build):
         hook = load_hook("model", spec.build, spec.origin)
-        hook.check_kwargs(dict(spec.kwargs), "--model-kwargs")
+        hook.check_kwargs(spec.kwargs, "--model-kwargs")
         return lambda: hook.call(**spec.kwargs)
     choices = [*BUILTIN_MODELS, *(f"{scheme}:NAME" for scheme in SCHEMES)]
     later = " That format is not a model in this version." if scheme in RESERVED else ""

@@ -208,13 +208,18 @@ class Objective:
         gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
         return self.layout.join(gradients)
 
-    def gradient(self) -> Tensor:
-        """Gradient of the dataset mean at the module's present parameters, shape (P,)."""
-        gradient_P = torch.zeros(self.size, dtype=self.dtype, device=self.device)
+    def gradient_at(self, theta_P: Tensor) -> Tensor:
+        """Gradient of the dataset mean at other parameters, shape (P,).
+
+        The module is left alone: writing into its parameters would invalidate every graph that is
+        kept of it.
+        """
+        gradient_P = theta_P * self.weight_decay
         for index in self.active:
-            gradient_P += self._gradient(self.batch_loss(index))
-        if self.weight_decay:
-            gradient_P.add_(self.theta(), alpha=self.weight_decay)
+            pieces = [t.clone().requires_grad_() for t in self.layout.split(theta_P)]
+            loss = self.batch_loss_at(index, pieces)
+            gradients = torch.autograd.grad(loss, pieces, materialize_grads=True)
+            gradient_P += self.layout.join(gradients)
         return gradient_P
 
     def sample(self, examples: int, *, dtype: torch.dtype | None = None) -> Objective:

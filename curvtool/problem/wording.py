@@ -48,10 +48,15 @@ def first_line(error: BaseException, *, most: int = 300) -> str:
     return line if len(line) <= most else line[: most - 3] + "..."
 
 
-def misfit_of_kwargs(function: Callable[..., object], kwargs: Mapping[str, object]) -> str | None:
-    """A sentence on why `function(**kwargs)` cannot be called, or None where it can be."""
+def misfit_of_kwargs(
+    function: Callable[..., object], kwargs: Mapping[str, object], *, positional: int = 0
+) -> str | None:
+    """A sentence on why `function` cannot be called with `kwargs`, or None where it can be.
+
+    The first `positional` arguments are given otherwise.
+    """
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())[positional:]
     except (TypeError, ValueError):  # some functions written in C show no signature
         return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):

@@ -9,7 +9,7 @@ from pathlib import Path
 from curvtool.errors import InputError
 from curvtool.problem.wording import did_you_mean, listed
 
-LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46")
+LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46")  # after the pickle protocol's own bytes
 _EXPECTED = "expected a checkpoint written by torch.save"
 _RESAVE = 'Save the weights again with torch.save(model.state_dict(), "weights.pt").'
 
@@ -74,7 +74,7 @@ def kind_of_file(path: Path) -> Kind:
             f"{path}: {_EXPECTED}; the file is empty (0 bytes). Copy or save it again: the disk "
             f"may have been full, or the transfer never began."
         )
-    if head.startswith(LEGACY_MAGIC):
+    if head[0] == 0x80 and LEGACY_MAGIC in head[:24]:
         return Kind.LEGACY
     if head.startswith(b"PK"):
         _require_torch_zip(path, size)

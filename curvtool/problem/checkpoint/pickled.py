@@ -48,13 +48,23 @@ def code_named_by(path: Path, kind: Kind) -> list[str]:
 
 def _collect(file: IO[bytes], names: set[str]) -> None:
     strings: list[str] = []
+    memo: dict[int, str | None] = {}
+    last: str | None = None  # the string on top of the pickle's stack, if it is one
     try:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name in {"GLOBAL", "INST"}:
                 names.add(str(argument).replace(" ", ".", 1))
-            elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
+            elif opcode.name == "STACK_GLOBAL":
                 names.add(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
+            elif opcode.name == "MEMOIZE":
+                memo[len(memo)] = last
+                continue
+            elif opcode.name.endswith("PUT"):
+                memo[int(argument or 0)] = last
+                continue
+            last = memo.get(int(argument or 0)) if opcode.name.endswith("GET") else argument
+            last = last if isinstance(last, str) else None
+            if last is not None and opcode.name not in {"GLOBAL", "INST"}:
+                strings.append(last)
     except (ValueError, UnicodeDecodeError, OverflowError, EOFError):
         return  # damaged: what was named so far is still worth naming

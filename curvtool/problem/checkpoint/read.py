@@ -99,6 +99,13 @@ def _refusal(path: Path, kind: Kind, error: Exception) -> InputError:
                 f"in the program that wrote it, and save the weights alone: "
                 f'torch.save(model.state_dict(), "weights.pt").'
             )
+        if "Unsupported operand" in str(error):
+            return InputError(
+                f"{path}: expected the pickle protocol that torch.save writes by itself (2); the "
+                f"file was saved with another pickle_protocol, which is not read without running "
+                f"code. Save the weights again without that argument: "
+                f'torch.save(model.state_dict(), "weights.pt").'
+            )
     if isinstance(error, EOFError) or "EOF" in str(error) or "failed finding" in str(error):
         return truncated(path)
     return InputError(

@@ -33,7 +33,7 @@ _FORMS = (
 def open_hook(spec: DataSpec) -> Callable[[], Source]:
     """Import the function; calling what is returned runs it."""
     hook = load_hook("data", spec.source, spec.origin)
-    hook.check_kwargs(dict(spec.kwargs), "--data-kwargs")
+    hook.check_kwargs(spec.kwargs, "--data-kwargs")
     return lambda: _source(hook.call(**spec.kwargs), spec.source)
 
 

@@ -105,7 +105,7 @@ def _tensor(archive: Any, name: str, path: Path) -> Tensor:
     if array.dtype.kind == "b":
         return torch.from_numpy(array)
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
-        tensor = torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+        tensor = torch.from_numpy(np.asarray(array, array.dtype.newbyteorder("="), order="C"))
         bad = int((~tensor.isfinite()).sum())
         if bad:
             raise InputError(

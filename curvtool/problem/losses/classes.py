@@ -92,7 +92,17 @@ def _over_classes(
             f'{name} expected class_axis to be "auto", "first" or "last"; got {class_axis!r}. '
             f'"last" is (batch, position, class), "first" is (batch, class, position).'
         )
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise InputError(
+            f"{name} expected ignore_index as a whole number; got {ignore_index!r}. Give the label "
+            f"that means 'none', or leave it out (-100)."
+        )
     weights = _ClassWeights(name, class_weights)
+
+    def prepare(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        flat = _flattened(name, outputs, targets, class_axis)
+        weights.require_length(flat[0].shape[-1])
+        return flat
 
     def weight(outputs: Tensor, labels: Tensor) -> float:
         counted = labels != ignore_index
@@ -111,7 +121,7 @@ def _over_classes(
         return int(right.sum()), int(counted.sum())
 
     return Formula(
-        prepare=lambda outputs, targets: _flattened(name, outputs, targets, class_axis),
+        prepare=prepare,
         total=lambda outputs, labels: total(outputs, labels, weights.like(outputs)),
         weight=weight,
         score=score,
@@ -134,14 +144,16 @@ class _ClassWeights:
                 f"got {values!r}. Write for example class_weights = [1.0, 2.5]."
             )
 
+    def require_length(self, classes: int) -> None:
+        if self._values is not None and len(self._values) != classes:
+            raise InputError(
+                f"{self._name} expected {classes} class_weights, one for each output of the "
+                f"model; got {len(self._values)}. Correct kwargs under [loss]."
+            )
+
     def like(self, outputs: Tensor) -> Tensor | None:
         if self._values is None:
             return None
-        if len(self._values) != outputs.shape[-1]:
-            raise InputError(
-                f"{self._name} expected {outputs.shape[-1]} class_weights, one for each output of "
-                f"the model; got {len(self._values)}. Correct kwargs under [loss]."
-            )
         key = (outputs.device, outputs.dtype)
         if key not in self._made:
             self._made[key] = torch.tensor(self._values, dtype=outputs.dtype, device=outputs.device)
@@ -188,7 +200,7 @@ def _axis_of_classes(name: str, outputs: Tensor, targets: Tensor, class_axis: st
         " Squeeze the targets to (N,)."
         if want == (*out[:1], 1)
         else " Class indices are expected, not one-hot rows: use y.argmax(1)."
-        if want == out
+        if want == out and outputs.ndim > 1
         else " Check that model and data belong together."
     )
     raise InputError(

@@ -38,6 +38,7 @@ def resolve_loss(problem: ProblemSpec) -> Loss:
     spec = problem.loss
     if is_hook(spec.name):
         hook = load_hook("loss", spec.name, spec.origin)
+        hook.check_kwargs(spec.kwargs, "--loss-kwargs", positional=2)
         return HookLoss(spec.name, hook, dict(spec.kwargs))
     if spec.name not in LOSSES:
         raise InputError(

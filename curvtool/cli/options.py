@@ -1,0 +1,126 @@
+"""Options that mean the same in every command, spelled once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curvtool.config import DType, Way
+
+PROBLEM = "Problem: model, data and loss"
+COMPUTE = "Computation"
+OUTPUT = "Output"
+
+Checkpoint = Annotated[
+    Path, typer.Argument(help="File with the trained weights.", show_default=False)
+]
+Problem = Annotated[
+    Path | None,
+    typer.Option("--problem", help="TOML file with [model], [data], [loss].", rich_help_panel=PROBLEM),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        help="mlp, cnn, gpt, torchvision:NAME, FILE.py:BUILD or PACKAGE.MODULE:BUILD.",
+        rich_help_panel=PROBLEM,
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="npz:FILE, torchvision:NAME or FILE.py:DATASET.", rich_help_panel=PROBLEM
+    ),
+]
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        help="cross_entropy, mse, bce (with logits), nll or FILE.py:LOSS.", rich_help_panel=PROBLEM
+    ),
+]
+ModelKwargs = Annotated[
+    list[str] | None,
+    typer.Option(help="key=value for the model's builder.", rich_help_panel=PROBLEM),
+]
+DataKwargs = Annotated[
+    list[str] | None,
+    typer.Option(help="key=value for the data; inputs=, targets=.", rich_help_panel=PROBLEM),
+]
+LossKwargs = Annotated[
+    list[str] | None, typer.Option(help="key=value for the loss.", rich_help_panel=PROBLEM)
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Examples a batch; H does not depend on it.", rich_help_panel=PROBLEM),
+]
+MaxExamples = Annotated[
+    int | None, typer.Option(min=1, help="Use a seeded subset of N.", rich_help_panel=PROBLEM)
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run code named by a spec that came with the checkpoint.",
+        rich_help_panel=PROBLEM,
+    ),
+]
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Pattern of parameters to differentiate, e.g. 'blocks.0.*'.", rich_help_panel=PROBLEM
+    ),
+]
+WeightDecay = Annotated[
+    float, typer.Option(min=0.0, help="W: adds W * I to H.", rich_help_panel=PROBLEM)
+]
+TrainMode = Annotated[
+    bool,
+    typer.Option("--train-mode", help="Model in train mode, not eval.", rich_help_panel=PROBLEM),
+]
+
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)
+]
+Precision = Annotated[
+    DType, typer.Option("--dtype", help="Of parameters and vectors.", rich_help_panel=COMPUTE)
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory to use, e.g. 8GiB. [default: 60 % of what is free]",
+        show_default=False,
+        rich_help_panel=COMPUTE,
+    ),
+]
+Hvp = Annotated[
+    Way, typer.Option(help="Way to make a product.", rich_help_panel=COMPUTE)
+]
+Seed = Annotated[
+    int, typer.Option(min=0, help="Of every random draw.", rich_help_panel=COMPUTE)
+]
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        help="Run file. [default: CHECKPOINT-STEM.spectrum.h5 here]",
+        show_default=False,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace an output of another run.", rich_help_panel=OUTPUT),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=OUTPUT)
+]
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Every pair in the table.", rich_help_panel=OUTPUT),
+]

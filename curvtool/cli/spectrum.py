@@ -1,0 +1,211 @@
+"""`curvtool spectrum`: extreme Hessian eigenvalues at a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from curvtool.cli import options as opt
+from curvtool.cli.guard import guarded
+from curvtool.cli.output import choose_output, finished_before
+from curvtool.cli.values import device_name, parse_bytes, positive
+from curvtool.config import (
+    DEFAULT_MAX_HVPS,
+    DEFAULT_TOL,
+    LEAST_HVPS,
+    Accuracy,
+    Certify,
+    ComputeConfig,
+    Method,
+    ProblemConfig,
+    SpectrumConfig,
+    Which,
+)
+from curvtool.errors import ExitCode, UsageError
+
+SOLVER = "Solver"
+
+
+def spectrum(
+    checkpoint: opt.Checkpoint,
+    top_k: Annotated[
+        int | None,
+        typer.Option("-k", "--top-k", min=1, help="Eigenvalues to find. [default: 20]"),
+    ] = None,
+    which: Annotated[
+        Which,
+        typer.Option(
+            help="LM largest in magnitude, LA largest, SA most negative, BE both ends.",
+            case_sensitive=False,
+        ),
+    ] = "LM",
+    all_pairs: Annotated[
+        bool, typer.Option("--all", help="Every eigenvalue, for up to 5,000 parameters.")
+    ] = False,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Store the eigenvectors too.")
+    ] = False,
+    tol: Annotated[
+        float | None,
+        typer.Option(
+            help="Relative tolerance. [default: 1e-4 on values, 1e-3 on vectors]",
+            show_default=False,
+        ),
+    ] = None,
+    accuracy: Annotated[
+        Accuracy | None,
+        typer.Option(
+            help="What the tolerance bounds: the error of values, or the residual of vectors.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="auto: dense where P is at most --max-hvps, else lanczos.",
+            rich_help_panel=SOLVER,
+        ),
+    ] = "auto",
+    max_hvps: Annotated[
+        int,
+        typer.Option(
+            min=LEAST_HVPS,
+            help="Most Hessian-vector products over the whole dataset.",
+            rich_help_panel=SOLVER,
+        ),
+    ] = DEFAULT_MAX_HVPS,
+    basis: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Lanczos vectors to hold. [default: 3 k, at least k + 40]",
+            show_default=False,
+            rich_help_panel=SOLVER,
+        ),
+    ] = None,
+    certify: Annotated[
+        Certify,
+        typer.Option(
+            help="Check residuals by random combinations, or every pair (k products).",
+            rich_help_panel=SOLVER,
+        ),
+    ] = "combinations",
+    momentum: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.999,
+            help="Of --method power, as a share of theta^2 / 4.",
+            rich_help_panel=SOLVER,
+        ),
+    ] = 0.0,
+    problem: opt.Problem = None,
+    model: opt.Model = None,
+    model_kwargs: opt.ModelKwargs = None,
+    data: opt.Data = None,
+    data_kwargs: opt.DataKwargs = None,
+    loss: opt.Loss = None,
+    loss_kwargs: opt.LossKwargs = None,
+    batch_size: opt.BatchSize = None,
+    max_examples: opt.MaxExamples = None,
+    params: opt.Params = None,
+    weight_decay: opt.WeightDecay = 0.0,
+    train_mode: opt.TrainMode = False,
+    trust: opt.Trust = False,
+    device: opt.Device = "auto",
+    dtype: opt.Precision = "float32",
+    memory: opt.Memory = None,
+    hvp: opt.Hvp = "auto",
+    seed: opt.Seed = 0,
+    out: opt.Out = None,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Extreme eigenvalues of the Hessian at a checkpoint, with error bounds.
+
+    Prints a report, and writes a run file that 'curvtool show' prints again.
+
+    Examples:
+
+      curvtool spectrum checkpoints/digits_cnn.pt --top-k 20
+
+      curvtool spectrum net.pt --model net.py:build --data npz:train.npz --loss cross_entropy
+
+      curvtool spectrum net.pt --which SA -k 5 --tol 1e-6 --dtype float64 -o negative.h5
+    """
+    with guarded():
+        from curvtool.problem.key_values import parse_key_values
+
+        judged: Accuracy = accuracy or ("vectors" if vectors else "values")
+        config = SpectrumConfig(
+            problem=ProblemConfig(
+                checkpoint=checkpoint,
+                problem=problem,
+                model=model,
+                data=data,
+                loss=loss,
+                model_kwargs=parse_key_values(model_kwargs or [], option="--model-kwargs"),
+                data_kwargs=parse_key_values(data_kwargs or [], option="--data-kwargs"),
+                loss_kwargs=parse_key_values(loss_kwargs or [], option="--loss-kwargs"),
+                batch_size=batch_size,
+                max_examples=max_examples,
+                trust=trust,
+                params=tuple(params or ()),
+                weight_decay=weight_decay,
+                train_mode=train_mode,
+            ),
+            compute=ComputeConfig(
+                device=device_name(device),
+                dtype=dtype,
+                memory=None if memory is None else parse_bytes(memory),
+                hvp=hvp,
+                seed=seed,
+            ),
+            top_k=top_k,
+            all_pairs=all_pairs,
+            which=which,
+            method=method,
+            accuracy=judged,
+            tol=DEFAULT_TOL[judged] if tol is None else positive("--tol", tol),
+            max_hvps=max_hvps,
+            basis=basis,
+            certify=certify,
+            vectors=vectors,
+            momentum=momentum,
+        )
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose contradict each other; leave one out.")
+        path = choose_output(out, checkpoint, "spectrum", force=force)
+        code = _run(config, path, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
+    raise typer.Exit(int(code))
+
+
+def _run(
+    config: SpectrumConfig, path: Path, *, force: bool, as_json: bool, quiet: bool, verbose: bool
+) -> ExitCode:
+    """Load, solve, store and show; torch is imported here, after the command line is judged."""
+    from curvtool.cli.console import result_console, say
+    from curvtool.cli.progress import progress_display
+    from curvtool.cli.show import print_run
+    from curvtool.storage.run import read_run
+    from curvtool.storage.spectrum import write_spectrum
+
+    with progress_display(quiet=quiet) as progress:
+        progress.tell("loading")
+        from curvtool.pipeline import load, run_spectrum
+
+        loaded = load(config, working_directory=Path.cwd())
+        known = not force and finished_before(path, loaded.request, max_hvps=config.max_hvps)
+        if known:
+            run = read_run(path, eigenvectors=False)
+        else:
+            run = run_spectrum(config, loaded, report=progress.step, tell=progress.tell)
+            write_spectrum(path, run)
+    print_run(run, as_json=as_json, verbose=verbose, console=result_console())
+    if not quiet:
+        say(f"{'already in' if known else 'written to'} {path}")
+    return ExitCode.DONE if run.pairs.outcome.value == "converged" else ExitCode.NOT_CONVERGED

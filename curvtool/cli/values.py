@@ -1,0 +1,69 @@
+"""Values of options that need more than a type."""
+
+from __future__ import annotations
+
+import re
+
+from curvtool.errors import UsageError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as `8GiB`, `512MB` or `1e9`.
+
+    Args:
+        text: a positive number with an optional unit; decimal (GB) and binary (GiB) are distinct.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    try:
+        number = float(match[1]) if match else 0.0
+    except ValueError:
+        number = 0.0
+    if match is None or number <= 0:
+        raise UsageError(f"--memory needs a size such as 8GiB or 500MB, got {text!r}.")
+    unit = match[2] or ""
+    return int(number * (_BINARY.get(unit) or _UNITS[unit]))
+
+
+def device_name(text: str) -> str:
+    """Check the shape of a device's name, without asking torch.
+
+    Args:
+        text: as given.
+
+    Returns:
+        The same text.
+
+    Raises:
+        UsageError: for anything but auto, cpu, cuda, cuda:N.
+    """
+    kind, _, index = text.partition(":")
+    if text not in {"auto", "cpu", "cuda"} and not (kind == "cuda" and index.isdigit()):
+        raise UsageError(f"--device takes auto, cpu, cuda or cuda:N; got {text!r}.")
+    return text
+
+
+def positive(option: str, value: float) -> float:
+    """Refuse what is not a positive finite number.
+
+    Args:
+        option: its name, for the message.
+        value: as given.
+
+    Returns:
+        The value.
+
+    Raises:
+        UsageError: for zero, a negative number, infinity or NaN.
+    """
+    if not 0 < value < float("inf"):
+        raise UsageError(f"{option} needs a positive number, got {value:g}.")
+    return value

@@ -1,0 +1,148 @@
+"""What a run is asked to do: frozen, checked without opening anything, stored whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, final
+
+from curvtool.errors import UsageError
+
+Which = Literal["LM", "LA", "SA", "BE"]
+Method = Literal["auto", "dense", "lanczos", "power", "eigsh", "lobpcg"]
+Accuracy = Literal["values", "vectors"]
+Certify = Literal["combinations", "full"]
+DType = Literal["float32", "float64"]
+Way = Literal["auto", "retained-graph", "reverse-over-reverse"]
+
+DEFAULT_TOP_K = 20
+DEFAULT_MAX_HVPS = 2000
+DEFAULT_TOL: Mapping[Accuracy, float] = {"values": 1e-4, "vectors": 1e-3}
+# Ten steps of the completeness probe need rows of the basis, and a restart two more.
+BASIS_ABOVE_K = 12
+LEAST_HVPS = 3
+
+_SERVES: Mapping[Method, tuple[Which, ...]] = {
+    "power": ("LM", "LA", "SA"),
+    "lobpcg": ("LA", "SA"),
+}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ProblemConfig:
+    """Model, data and loss as the command line names them, and how they are evaluated.
+
+    Attributes:
+        checkpoint: the file with the weights.
+        problem: a TOML problem file.
+        model: what `[model] build` takes; `data` and `loss` likewise.
+        model_kwargs: `key=value` pairs; likewise the two others.
+        batch_size: examples a batch.
+        max_examples: a seeded subset of so many.
+        trust: whether a spec that came with the checkpoint may name code.
+        params: shell patterns of the parameters to differentiate; empty for all.
+        weight_decay: W: adds W I to H.
+        train_mode: whether the model stands in train mode.
+    """
+
+    checkpoint: Path
+    problem: Path | None = None
+    model: str | None = None
+    data: str | None = None
+    loss: str | None = None
+    model_kwargs: Mapping[str, object] = field(default_factory=dict)
+    data_kwargs: Mapping[str, object] = field(default_factory=dict)
+    loss_kwargs: Mapping[str, object] = field(default_factory=dict)
+    batch_size: int | None = None
+    max_examples: int | None = None
+    trust: bool = False
+    params: Sequence[str] = ()
+    weight_decay: float = 0.0
+    train_mode: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """Where and how precisely.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: of parameters, vectors and floating-point inputs.
+        memory: bytes the run may use; None for 60 % of what is free.
+        hvp: the way products are made.
+        seed: of every random draw.
+    """
+
+    device: str = "auto"
+    dtype: DType = "float32"
+    memory: int | None = None
+    hvp: Way = "auto"
+    seed: int = 0
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class SpectrumConfig:
+    """A `spectrum` run. `top_k` None means 20, or P where that is less."""
+
+    problem: ProblemConfig
+    compute: ComputeConfig
+    top_k: int | None = None
+    all_pairs: bool = False
+    which: Which = "LM"
+    method: Method = "auto"
+    accuracy: Accuracy = "values"
+    tol: float = DEFAULT_TOL["values"]
+    max_hvps: int = DEFAULT_MAX_HVPS
+    basis: int | None = None
+    certify: Certify = "combinations"
+    vectors: bool = False
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Hold the options against one another.
+
+        Raises:
+            UsageError: when they contradict each other.
+        """
+        served = _SERVES.get(self.method)
+        if served is not None and self.which not in served:
+            raise UsageError(
+                f"--method {self.method} finds {', '.join(served)}; --which {self.which} was asked "
+                "for. Use --method lanczos, which finds all four."
+            )
+        if self.all_pairs and self.top_k is not None:
+            raise UsageError("--all gives every eigenvalue; leave --top-k out.")
+        if self.all_pairs and self.method not in {"auto", "dense"}:
+            raise UsageError(f"--all is computed densely; --method {self.method} contradicts it.")
+        k = self.top_k or DEFAULT_TOP_K
+        if self.basis is not None and self.basis < k + BASIS_ABOVE_K:
+            raise UsageError(
+                f"--basis {self.basis} is too small for --top-k {k}: at least "
+                f"{k + BASIS_ABOVE_K} vectors are needed (top-k + {BASIS_ABOVE_K})."
+            )
+        if self.basis is not None and self.method in {"dense", "power", "eigsh", "lobpcg"}:
+            raise UsageError(f"--basis belongs to Lanczos; --method {self.method} has none.")
+        if self.momentum and self.method != "power":
+            raise UsageError("--momentum belongs to --method power; add it, or leave momentum out.")
+        if self.certify == "full" and self.method not in {"auto", "lanczos"}:
+            raise UsageError(
+                f"--certify full belongs to Lanczos; --method {self.method} does it anyway."
+                if self.method != "dense"
+                else "--certify full belongs to Lanczos; --method dense knows the whole matrix."
+            )
+
+    def request(self) -> dict[str, Any]:
+        """What decides the result: everything but where it is computed and with how much room."""
+        plain = asdict(self)
+        plain["problem"].pop("trust")
+        plain["problem"].pop("checkpoint")
+        plain["problem"].pop("problem")
+        plain["compute"].pop("memory")
+        plain["compute"].pop("device")
+        plain.pop("max_hvps")
+        plain.pop("basis")
+        return plain

@@ -1,0 +1,235 @@
+"""Is the product that of a Hessian? Asked on a few examples, before hours of work.
+
+PyTorch's second derivatives are silently wrong in several common cases, and symmetry alone does
+not show it: so the product is also held against float64 differences of the gradient and against a
+second exact way.
+Letters: P parameters.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from curvtool.errors import CurvtoolError, PreflightError
+from curvtool.operators.forward_over_reverse import forward_over_reverse
+from curvtool.operators.hessian import HessianOperator
+from curvtool.problem.objective import Objective
+from curvtool.results import Check, Preflight
+
+EXAMPLES = 32
+# Relative steps: the larger ones cross ReLU kinks, the smaller ones drown in rounding.
+STEPS = (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9)
+DIFFERENCES_ALLOWED = 1e-4
+SECOND_WAY_ALLOWED = 1e-6
+# The least noise of a product that is believed: one that repeats exactly still rounds.
+LEAST_NOISE = 10
+
+Product = Callable[[Tensor], Tensor]
+
+
+def preflight(objective: Objective, *, way: str, seed: int) -> Preflight:
+    """Check the product on the first examples and measure its noise.
+
+    Args:
+        objective: of the whole dataset; a copy of the model and one small batch are used.
+        way: of `HessianOperator`.
+        seed: of the test vectors.
+
+    Returns:
+        The checks with their defects, and delta, the relative error of one product. Costs about
+        thirty gradients of at most 32 examples, in float32 and in float64.
+
+    Raises:
+        PreflightError: when a check fails, naming the module where the defect is largest.
+    """
+    began = time.perf_counter()
+    sample = objective.sample(EXAMPLES)
+    eps = torch.finfo(sample.dtype).eps
+    first, again = sample.evaluate(), sample.evaluate()
+    checks = [
+        _check(
+            "repeat",
+            _distance(first.gradient_P, again.gradient_P),
+            1e3 * eps,
+            "two passes over the same examples give the same gradient",
+        )
+    ]
+    _refuse(checks, "Dropout, random layers or augmentation are active", None, sample)
+    product = HessianOperator(sample, way=way).matvec
+    u_P, v_P = (_direction(sample, seed=seed, stream=i) for i in (0, 1))
+    Hu_P, Hv_P = product(u_P), product(v_P)
+    checks.append(
+        _check("symmetry", _asymmetry(u_P, v_P, Hu_P, Hv_P), 3 * eps**0.5, "u'Hv = v'Hu")
+    )
+    _refuse(checks, "Some operation has a wrong second derivative", None, sample)
+    reference = _reference(objective, way)
+    gradient_P = first.gradient_P
+    probes = [v_P, u_P] if not gradient_P.any() else [v_P, u_P, gradient_P]
+    if reference.double is None:
+        checks.append(
+            _unmade(
+                "differences", DIFFERENCES_ALLOWED, f"no float64 reference: {reference.problem}"
+            )
+        )
+        second, where = _second_way(sample, product, v_P, allowed=3 * eps**0.5)
+    else:
+        w_P = v_P.double()
+        exact_P = reference.product(w_P)
+        defect, guilty_P = _difference_defect(reference.double, w_P, exact_P)
+        checks.append(
+            _check(
+                "differences",
+                defect,
+                DIFFERENCES_ALLOWED,
+                "central differences of the gradient in float64",
+            )
+        )
+        _refuse(checks, "Some operation has a wrong second derivative", guilty_P, sample)
+        second, where = _second_way(
+            reference.double, reference.product, w_P, allowed=SECOND_WAY_ALLOWED
+        )
+    checks.append(second)
+    # Differences have cleared the chosen way: then a second way that disagrees is the wrong one.
+    if reference.double is None:
+        _refuse(checks, "Two exact ways disagree", where, sample)
+    noise, source = _noise(sample, product, reference, probes, second)
+    return Preflight(
+        checks=tuple(checks),
+        noise=max(noise, LEAST_NOISE * eps),
+        noise_source=source,
+        seconds=time.perf_counter() - began,
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """The same few examples in float64, or why there are none."""
+
+    double: Objective | None
+    product: Product
+    problem: str = ""
+
+
+def _reference(objective: Objective, way: str) -> _Reference:
+    try:
+        double = objective.sample(EXAMPLES, dtype=torch.float64)
+        double.evaluate()
+        return _Reference(double, HessianOperator(double, way=way).matvec)
+    except (RuntimeError, TypeError, CurvtoolError) as problem:
+        # A model may hold tensors that do not follow `.to(float64)`; that is no fault of its H.
+        return _Reference(None, lambda v: v, problem=str(problem).splitlines()[0][:200])
+
+
+def _noise(
+    sample: Objective,
+    product: Product,
+    reference: _Reference,
+    probes: Sequence[Tensor],
+    second: Check,
+) -> tuple[float, str]:
+    if reference.double is not None and sample.dtype != torch.float64:
+        worst = max(_distance(product(p).double(), reference.product(p.double())) for p in probes)
+        return worst, "against float64 on the preflight batch"
+    if second.passed and second.defect is not None:
+        return second.defect, "against forward-over-reverse on the preflight batch"
+    return 0.0, f"assumed: {LEAST_NOISE} eps"
+
+
+def _difference_defect(
+    objective: Objective, v_P: Tensor, exact_P: Tensor
+) -> tuple[float, Tensor]:
+    """Distance to central differences at the best step, and the vector of differences there."""
+    theta_P = objective.theta()
+    size = float(theta_P.norm()) or 1.0
+    gradient = float(objective.gradient_at(theta_P).norm())
+    # Rounding of the gradient over the largest step: less than this of a product is nothing.
+    floor = 1e3 * torch.finfo(torch.float64).eps * gradient / (STEPS[0] * size)
+    best, left_P = float("inf"), torch.zeros_like(v_P)
+    for step in STEPS:
+        h = step * size / float(v_P.norm())
+        ahead_P, behind_P = (objective.gradient_at(theta_P + s * v_P) for s in (h, -h))
+        difference_P = (ahead_P - behind_P) / (2 * h)
+        defect = _distance(exact_P, difference_P, floor=floor * float(v_P.norm()))
+        if defect < best:
+            best, left_P = defect, (exact_P - difference_P).abs()
+        if best <= DIFFERENCES_ALLOWED:
+            break
+    return best, left_P
+
+
+def _second_way(
+    objective: Objective, product: Product, v_P: Tensor, *, allowed: float
+) -> tuple[Check, Tensor | None]:
+    name = "second way"
+    exact_P = product(v_P)
+    try:
+        other_P = forward_over_reverse(objective)(v_P)
+    except (RuntimeError, NotImplementedError) as problem:
+        reason = str(problem).splitlines()[0][:120]
+        return _unmade(name, allowed, f"forward-over-reverse is not possible: {reason}"), None
+    detail = "forward-over-reverse gives the same product"
+    return _check(name, _distance(exact_P, other_P), allowed, detail), (exact_P - other_P).abs()
+
+
+def _distance(a_P: Tensor, b_P: Tensor, *, floor: float = 0.0) -> float:
+    """|a - b| / max(|a|, |b|), zero where both are below the floor."""
+    larger = max(float(a_P.norm()), float(b_P.norm()))
+    apart = float((a_P - b_P).norm())
+    if larger <= floor or apart == 0.0:
+        return 0.0
+    return apart / larger
+
+
+def _asymmetry(u_P: Tensor, v_P: Tensor, Hu_P: Tensor, Hv_P: Tensor) -> float:
+    """|u'Hv - v'Hu| over the size that u'Hv has for independent u and v, |u| |Hv| / sqrt(P)."""
+    typical = max(float(u_P.norm() * Hv_P.norm()), float(v_P.norm() * Hu_P.norm()))
+    apart = abs(float(u_P.double() @ Hv_P.double() - v_P.double() @ Hu_P.double()))
+    return 0.0 if apart == 0.0 else apart * len(u_P) ** 0.5 / typical
+
+
+def _direction(objective: Objective, *, seed: int, stream: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + 500_009 + stream)
+    drawn = torch.randn(objective.size, generator=generator)
+    return drawn.to(device=objective.device, dtype=objective.dtype)
+
+
+def _check(name: str, defect: float, allowed: float, detail: str) -> Check:
+    return Check(
+        name=name, defect=defect, allowed=allowed, passed=defect <= allowed, detail=detail
+    )
+
+
+def _unmade(name: str, allowed: float, detail: str) -> Check:
+    return Check(name=name, defect=None, allowed=allowed, passed=None, detail=detail)
+
+
+def _refuse(
+    checks: Sequence[Check], cause: str, guilty_P: Tensor | None, objective: Objective
+) -> None:
+    """Raise on the first check that failed, with the modules where the defect is largest."""
+    for check in checks:
+        if check.passed is False:
+            place = "" if guilty_P is None else f", most of all in {_worst(guilty_P, objective)}"
+            raise PreflightError(
+                f"The product is not that of a Hessian: check {check.name!r} ({check.detail}) is "
+                f"off by {check.defect:.1e}, {check.allowed:.1e} is allowed{place}. {cause}. "
+                "Nothing was computed, for its eigenvalues would mean nothing."
+            )
+
+
+def _worst(guilty_P: Tensor, objective: Objective) -> str:
+    """Name of the parameter tensor with the largest share of the difference."""
+    pieces = objective.layout.split(guilty_P)
+    sizes = [float(piece.norm()) for piece in pieces]
+    name = objective.layout.names[max(range(len(sizes)), key=sizes.__getitem__)]
+    module_name, _, parameter_name = name.rpartition(".")
+    modules = dict(objective.module.named_modules())
+    kind = type(modules[module_name]).__name__ if module_name in modules else "module"
+    return f"{parameter_name!r} of {module_name or 'the model'} ({kind})"
