@@ -27,9 +27,12 @@ MISSED = 0.01
 def enlargement(combinations: int) -> float:
     """Factor that turns the largest of some random combinations into a bound on each term.
 
-    |sum_i c_i d_i| >= |c_i| |d_i| up to the other terms' help, and all of q Gaussian |c_i| are
-    below x with probability erf(x / sqrt 2)^q: 1 / x where that is 1 % (7.96 for two, 2.46 for
-    four).
+    Args:
+        combinations: q, how many.
+
+    Returns:
+        1 / x where all of q Gaussian |c_i| are below x with probability erf(x / sqrt 2)^q = 1 %:
+        7.96 for two, 2.46 for four.
     """
     return float(1 / (np.sqrt(2) * erfinv(MISSED ** (1 / combinations))))
 

@@ -1,8 +1,9 @@
 """Look for eigenvalues that a converged solve has not seen.
 
 Small residuals show that each value is near some eigenvalue, not that these are the top k: a
-single-vector Krylov space holds one copy only of a multiple eigenvalue.
-Letters: P parameters, k found pairs, j steps.
+single-vector Krylov space holds one copy only of a multiple eigenvalue, and at an edge without
+gaps it may hold the next eigenvalue before it holds the last wanted one.
+Letters: P parameters, n rows seen, j steps.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from curvtool.algorithms.linalg import combination, norm, orthogonalized, orthonormal_start
 from curvtool.operators.base import SymmetricOperator
+from curvtool.results import FloatArray
 
 PROBE_STEPS = 10
 
@@ -31,7 +33,8 @@ class ProbeResult:
 
 def probe(
     operator: SymmetricOperator,
-    found_kP: Tensor,
+    seen_nP: Tensor,
+    theta_n: FloatArray,
     scratch: Tensor,
     *,
     low: float,
@@ -40,47 +43,53 @@ def probe(
     seed: int,
     stream: int,
 ) -> ProbeResult:
-    """A short Lanczos from a random start orthogonal to the found pairs.
+    """A short Lanczos from a random start orthogonal to what a solve has seen.
+
+    Ritz values are taken over the seen rows and the new ones together, which costs nothing more:
+    a missing eigenvector may lie half in the one and half in the other, and stand out in neither.
 
     Args:
         operator: H.
-        found_kP: orthonormal eigenvectors found so far.
-        scratch: rows to work in, shape (at least PROBE_STEPS, P); overwritten.
-        low: a Ritz value below it is missing from the found ones.
-        high: a Ritz value above it is missing from the found ones.
-        steps: most products to spend. After PROBE_STEPS they are spent only while a Ritz value
-            with its residual reaches beyond `low` or `high`, so that nothing is excluded yet.
+        seen_nP: orthonormal Ritz vectors of a solve, the wanted ones among them.
+        theta_n: their Ritz values.
+        scratch: rows to work in, shape (at least `steps`, P); overwritten.
+        low: a value below it is wanted.
+        high: a value above it is wanted.
+        steps: products to spend, fewer where the space closes before.
         seed: of the run.
         stream: of this probe's random start.
 
     Returns:
-        The Ritz vector of the farthest value beyond, and the products spent.
+        The new part of the Ritz vector of a wanted value that is not among `theta_n`, and the
+        products spent.
     """
-    k, P = found_kP.shape
-    steps = min(steps, scratch.shape[0], P - k)
-    v_P = orthonormal_start(found_kP, seed=seed, stream=stream)
+    n, P = seen_nP.shape
+    steps = min(steps, scratch.shape[0], P - n)
+    v_P = orthonormal_start(seen_nP, seed=seed, stream=stream)
     if v_P is None or steps < 1:
         return ProbeResult(None, 0)
-    T = np.zeros((steps, steps))
-    scale = 0.0
+    known = int(((theta_n < low) | (theta_n > high)).sum())
+    J = np.zeros((n + steps, n + steps))
+    J[np.arange(n), np.arange(n)] = theta_n
+    scale = float(np.abs(theta_n).max(initial=0))
     for j in range(steps):
         scratch[j] = v_P
         w_P = operator.matvec(scratch[j])
-        w_P, _ = orthogonalized(found_kP, w_P)
-        w_P, components = orthogonalized(scratch[: j + 1], w_P)
-        w_P, _ = orthogonalized(found_kP, w_P)
-        numbers = torch.cat([components, norm(w_P).view(1)]).tolist()
-        T[: j + 1, j] = T[j, : j + 1] = numbers[:-1]
+        w_P, along_seen = orthogonalized(seen_nP, w_P)
+        w_P, along_new = orthogonalized(scratch[: j + 1], w_P)
+        w_P, again = orthogonalized(seen_nP, w_P)
+        numbers = torch.cat([along_seen + again, along_new, norm(w_P).view(1)]).tolist()
+        size = n + j + 1
+        J[:size, size - 1] = J[size - 1, :size] = numbers[:-1]
         scale = max(scale, float(np.linalg.norm(numbers)))
-        theta, S = np.linalg.eigh(T[: j + 1, : j + 1])
-        rho = numbers[-1] * np.abs(S[-1])
+        theta, S = np.linalg.eigh(J[:size, :size])
         over = np.maximum(theta - high, low - theta)
-        i = int(np.argmax(over))
-        if over[i] > 0:
-            return ProbeResult(combination(scratch[: j + 1], torch.from_numpy(S[:, i])), j + 1)
+        if int((over > 0).sum()) > known:
+            # Of the values beyond, the one with most of its vector in the new rows is the news.
+            share = np.where(over > 0, np.linalg.norm(S[n:], axis=0), 0.0)
+            news = S[n:, int(np.argmax(share))]
+            return ProbeResult(combination(scratch[: j + 1], torch.from_numpy(news.copy())), j + 1)
         if numbers[-1] <= 10 * torch.finfo(w_P.dtype).eps * scale:
-            return ProbeResult(None, j + 1)
-        if j + 1 >= PROBE_STEPS and np.all(over + rho <= 0):
             return ProbeResult(None, j + 1)
         v_P = w_P / numbers[-1]
     return ProbeResult(None, steps)

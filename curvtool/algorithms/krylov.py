@@ -38,6 +38,7 @@ class _Pending:
     vector: Tensor  # orthogonal to all rows, not normalised
     norm: float
     coupling: FloatArray  # row of C, shape (m,)
+    origin: float  # size of what it was made of: its norm is rounding below some eps of that
 
 
 @final
@@ -90,7 +91,7 @@ class KrylovDecomposition:
         if length < 1e-3:  # what is left of a unit vector is mostly rounding
             return False
         w_P, _ = orthogonalized(self.rows, w_P / length)
-        self.pending.insert(0, _Pending(w_P, float(norm(w_P)), np.zeros(self.limit)))
+        self.pending.insert(0, _Pending(w_P, float(norm(w_P)), np.zeros(self.limit), origin=1.0))
         return True
 
     def expand(self) -> None:
@@ -107,14 +108,15 @@ class KrylovDecomposition:
         first = self.pending.pop(0)
         v_P = first.vector / first.norm
         self._T[n, :n] = first.norm * first.coupling[:n]
-        for other in self.pending:
-            overlap = float(inner_products(other.vector.unsqueeze(0), v_P)[0])
-            other.vector = other.vector - overlap * v_P
-            other.norm = float(norm(other.vector))
-            self._T[n, :n] += overlap * other.coupling[:n]
-            other.coupling[n] = 0.0
         self.basis[n] = v_P
         self.size = n + 1
+        for other in self.pending:
+            # Against all rows: what is left may be so short that its old roundings count.
+            other.vector, components = orthogonalized(self.rows, other.vector)
+            other.norm = float(norm(other.vector))
+            self._T[n, :n] += float(components[n]) * other.coupling[:n]
+        eps = torch.finfo(self.basis.dtype).eps
+        self.pending = [p for p in self.pending if p.norm > 10 * eps * p.origin]
 
         w_P = self.operator.matvec(self.basis[n])
         w_P, components = orthogonalized(self.rows, w_P)
@@ -127,14 +129,16 @@ class KrylovDecomposition:
                 "gradient are. Second derivatives overflow here: try --dtype float64."
             )
         self.scale = max(self.scale, length)
-        self.asymmetry = max(self.asymmetry, float(np.abs(self._T[n, :n] - column[:n]).max(initial=0)))
+        self.asymmetry = max(
+            self.asymmetry, float(np.abs(self._T[n, :n] - column[:n]).max(initial=0))
+        )
         self._T[: n + 1, n] = column
         self._T[n, n] = column[n]
         # Below this the remainder is the rounding of the product and of two Gram-Schmidt passes.
-        if remainder > 10 * torch.finfo(w_P.dtype).eps * self.scale and not self.complete:
+        if remainder > 10 * eps * self.scale and not self.complete:
             coupling = np.zeros(self.limit)
             coupling[n] = 1.0
-            self.pending.append(_Pending(w_P, remainder, coupling))
+            self.pending.append(_Pending(w_P, remainder, coupling, origin=self.scale))
 
     @property
     def drift(self) -> float:

@@ -145,22 +145,43 @@ class _Solve:
         """Expand and restart until the pairs converge, or the products run out."""
         krylov, k = self.krylov, self.settings.k
         self.certification, self.exact = Certification.NONE, None
+        stage, probed = "solve", self.stages["probe"]
         while True:
             if krylov.closed and not self._inject_random():
                 return self._view(), True
             krylov.expand()
-            self.stages["solve"] += 1
+            self.stages[stage] += 1
             self._refuse_asymmetry()
             view = self._view()
             ratio_k = self._shortfall(view)
-            self._tell("solve", ratio_k)
-            if krylov.size >= k and (np.all(ratio_k <= 1) or krylov.complete):
+            self._tell(stage, ratio_k)
+            met = krylov.size >= k and bool(np.all(ratio_k <= 1))
+            # A tie at the edge may never clear: then it matters not which of the tied is listed.
+            weary = self.stages["probe"] - probed >= max(2 * PROBE_STEPS, self.stages["solve"])
+            if krylov.complete or (met and (weary or self._edge_is_clear(view))):
                 return view, True
+            # Steps that only clear the edge serve completeness, and are counted there.
+            stage = "probe" if met else "solve"
             # Products are set aside, so that whatever is printed has been certified.
             if self.operator.calls + 1 + COMBINATIONS > self.settings.max_hvps:
                 return view, False
             if krylov.full:
                 self._restart(view, self._kept())
+
+    def _edge_is_clear(self, view: _View) -> bool:
+        """Whether the next Ritz values in line can no longer overtake the wanted ones."""
+        # One that is still on its way, at the other end of the spectrum above all, may belong among
+        # the wanted although those have all converged. Twice its residual, for it may itself be a
+        # copy on the way to the next one (with once, 1 in 240 runs on dense edges missed a value).
+        theta_k, _, bound_k = self._figures(view)
+        low, high = beyond(theta_k, self.settings.which, margin=bound_k)
+        rest = np.setdiff1d(np.arange(len(view.theta)), view.order)
+        if not len(rest):
+            return self.krylov.complete
+        top, bottom = rest[np.argmax(view.theta[rest])], rest[np.argmin(view.theta[rest])]
+        highest = view.theta[top] + 2 * view.rho[top]
+        lowest = view.theta[bottom] - 2 * view.rho[bottom]
+        return bool(highest <= high and lowest >= low)
 
     def _refuse_asymmetry(self) -> None:
         """Stop when v_i' A v_j and v_j' A v_i, both known for free, are not the same number."""
@@ -247,22 +268,23 @@ class _Solve:
         room = settings.max_hvps - self.operator.calls
         if room < min(PROBE_STEPS, krylov.operator.size - settings.k):
             return Completeness.NOT_PROBED
-        # The rows above the kept pairs serve the probe. What was certified stays so: a restart
-        # only rotates.
+        # What was certified stays so: a restart only rotates. As many rows as can be are kept: the
+        # near misses of the wanted pairs sharpen the probe.
         theta_k, _, bound_k = self._figures(view)
-        keep = min(self._kept(), krylov.limit - PROBE_STEPS, krylov.size)
-        self._restart(view, max(settings.k, keep))
+        scratch = max(PROBE_STEPS, (krylov.limit - settings.k) // 2)
+        self._restart(view, max(settings.k, min(krylov.limit - scratch, krylov.size)))
         self.rotated = True
         low, high = beyond(theta_k, settings.which, margin=bound_k)
         self.streams += 1
         found = probe(
             self.operator,
-            krylov.basis[: settings.k],
+            krylov.rows,
+            np.diag(krylov.projected),
             krylov.basis[krylov.size :],
             low=low,
             high=high,
-            # An eighth of the solve is what completeness may cost beyond the ten steps.
-            steps=min(room, max(PROBE_STEPS, self.stages["solve"] // 8)),
+            # A fifth of the solve is what completeness may cost beyond the ten steps.
+            steps=min(room, max(PROBE_STEPS, self.stages["solve"] // 5)),
             seed=settings.seed,
             stream=self.streams,
         )
@@ -270,8 +292,10 @@ class _Solve:
         if found.missing is None or not krylov.inject(found.missing):
             return Completeness.PROBED
         self.rotated = False
-        return None if self.operator.calls + 1 + COMBINATIONS <= settings.max_hvps else (
-            Completeness.MISSING
+        return (
+            None
+            if self.operator.calls + 1 + COMBINATIONS <= settings.max_hvps
+            else (Completeness.MISSING)
         )
 
     @property
@@ -289,9 +313,13 @@ class _Solve:
         r_k = view.rho[view.order] + self.defect
         if self.exact is not None:
             theta_k, r_k = self.exact
+        gap_k = gaps(view.theta, view.rho)[view.order]
+        if self.krylov.size <= self.settings.k and not self.krylov.complete:
+            # So few Ritz values say nothing of the rest of the spectrum.
+            gap_k = np.zeros_like(gap_k)
         bound_k = value_bounds(
             r_k,
-            gaps(view.theta, view.rho)[view.order],
+            gap_k,
             noise=self._noise,
             largest=view.largest,
         )
@@ -299,6 +327,8 @@ class _Solve:
 
     def _shortfall(self, view: _View) -> FloatArray:
         theta_k, _, bound_k = self._figures(view)
+        if len(theta_k) < self.settings.k:
+            return np.full(len(theta_k), np.inf)
         rho_k = self.exact[1] if self.exact is not None else view.rho[view.order]
         return shortfall(
             theta_k, bound_k, rho_k, self.settings, noise=self._noise, largest=view.largest

@@ -20,17 +20,15 @@ def inner_products(V_mP: Tensor, w_P: Tensor) -> Tensor:
     runs = P // RUN
     total = (V_mP[:, runs * RUN :] @ w_P[runs * RUN :]).to(torch.float64)
     if runs:
-        V = V_mP[:, : runs * RUN].unflatten(1, (runs, RUN)).transpose(0, 1)
+        V = V_mP[:, : runs * RUN].view(m, runs, RUN).transpose(0, 1)
         w = w_P[: runs * RUN].view(runs, RUN, 1)
         total += torch.bmm(V, w).view(runs, m).sum(0, dtype=torch.float64)
     return total
 
 
 def norm(w_P: Tensor) -> Tensor:
-    """|w| in float64, a scalar on the device.
-
-    Scaled by the largest entry, so that squares neither overflow nor vanish.
-    """
+    """|w| in float64, a scalar on the device, whatever the scale of its entries."""
+    # Divided by the largest entry first: squares neither overflow nor vanish.
     largest = w_P.abs().amax().to(torch.float64)
     safe = torch.where(largest > 0, largest, torch.ones_like(largest))
     u_P = w_P / safe.to(w_P.dtype)
@@ -60,7 +58,7 @@ def orthogonalized(V_mP: Tensor, w_P: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def combination(V_mP: Tensor, c_m: Tensor) -> Tensor:
-    """c' V, shape (P,), in the basis's dtype."""
+    """C' V, shape (P,), in the basis's dtype."""
     return V_mP.T @ c_m.to(dtype=V_mP.dtype, device=V_mP.device)
 
 
@@ -99,9 +97,7 @@ def gaussian(
     return torch.randn(size, generator=generator, dtype=drawn).to(device=device, dtype=dtype)
 
 
-def orthonormal_start(
-    V_mP: Tensor, *, seed: int, stream: int
-) -> Tensor | None:
+def orthonormal_start(V_mP: Tensor, *, seed: int, stream: int) -> Tensor | None:
     """A random unit vector orthogonal to the rows, or None where they span the whole space."""
     m, P = V_mP.shape
     if m >= P:

@@ -151,6 +151,14 @@ def _probed(
     steps = min(PROBE_STEPS, operator.size - len(theta))
     scratch = torch.empty((steps, operator.size), dtype=operator.dtype, device=operator.device)
     seen = probe(
-        operator, Y_kP, scratch, low=low, high=high, steps=steps, seed=settings.seed, stream=7919
+        operator,
+        Y_kP,
+        theta,
+        scratch,
+        low=low,
+        high=high,
+        steps=steps,
+        seed=settings.seed,
+        stream=7919,
     )
     return Completeness.PROBED if seen.missing is None else Completeness.MISSING

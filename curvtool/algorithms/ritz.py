@@ -17,8 +17,14 @@ Indices = NDArray[np.intp]
 def wanted(theta_n: FloatArray, which: Which, count: int) -> Indices:
     """Indices of `count` Ritz values, the most wanted first in the order of results.
 
-    LM by decreasing magnitude, LA decreasing, SA increasing; BE takes ceil(count/2) from the top
-    and floor(count/2) from the bottom and lists them decreasing.
+    Args:
+        theta_n: Ritz values in any order.
+        which: the end of the spectrum.
+        count: how many; all of them where there are fewer.
+
+    Returns:
+        Indices. LM by decreasing magnitude, LA decreasing, SA increasing; BE takes ceil(count/2)
+        from the top and floor(count/2) from the bottom and lists them decreasing.
     """
     count = min(count, len(theta_n))
     rising = np.argsort(theta_n, kind="stable")
@@ -36,7 +42,13 @@ def wanted(theta_n: FloatArray, which: Which, count: int) -> Indices:
 def gaps(theta_n: FloatArray, rho_n: FloatArray) -> FloatArray:
     """Distance of each Ritz value to where the others' eigenvalues can be.
 
-    gap_i = min over j != i of |theta_i - theta_j| - rho_j; infinite for a single value.
+    Args:
+        theta_n: Ritz values.
+        rho_n: their residual norms.
+
+    Returns:
+        gap_i = min over j != i of |theta_i - theta_j| - rho_j, shape (n,); infinite for a single
+        value, negative where nothing is known.
     """
     if len(theta_n) < 2:
         return np.full(len(theta_n), np.inf)
@@ -45,9 +57,7 @@ def gaps(theta_n: FloatArray, rho_n: FloatArray) -> FloatArray:
     return np.asarray(distance.min(axis=1), dtype=np.float64)
 
 
-def value_bounds(
-    r_n: FloatArray, gap_n: FloatArray, *, noise: float, largest: float
-) -> FloatArray:
+def value_bounds(r_n: FloatArray, gap_n: FloatArray, *, noise: float, largest: float) -> FloatArray:
     """min(r, r^2 / gap) + noise * |theta_1|: an eigenvalue lies within this of each Ritz value.
 
     Args:
@@ -80,6 +90,17 @@ def shortfall(
 
     The tolerance is tol |theta|, or 2 delta |theta_1| where that is more: the arithmetic gives
     no better.
+
+    Args:
+        theta_k: the values.
+        bound_k: their error bounds, held against the tolerance under accuracy `values`.
+        rho_k: residual norms of the recurrence, held against it under `vectors`.
+        settings: tolerance and accuracy.
+        noise: delta.
+        largest: |theta_1|.
+
+    Returns:
+        Ratios, shape (k,).
     """
     measured = bound_k if settings.accuracy == "values" else rho_k
     allowed = np.maximum(settings.tol * np.abs(theta_k), 2 * noise * largest)
@@ -88,9 +109,7 @@ def shortfall(
     return np.where(measured <= allowed, np.minimum(np.nan_to_num(ratio, nan=0.0), 1.0), ratio)
 
 
-def beyond(
-    theta_k: FloatArray, which: Which, *, margin: FloatArray
-) -> tuple[float, float]:
+def beyond(theta_k: FloatArray, which: Which, *, margin: FloatArray) -> tuple[float, float]:
     """The interval outside which a further eigenvalue would belong among the wanted ones.
 
     Args:

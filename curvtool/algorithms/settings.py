@@ -59,5 +59,5 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-def silent(progress: Progress) -> None:  # noqa: ARG001
+def silent(progress: Progress) -> None:
     """A `Report` that tells nobody."""

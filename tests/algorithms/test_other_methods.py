@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from curvtool.algorithms.dense import dense
+from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
+from curvtool.algorithms.power import power_iteration
+from curvtool.algorithms.settings import EigenSettings, Which
+from curvtool.operators.base import Counted
+from curvtool.results import Completeness, EigenPairs, Outcome
+from tests.algorithms.matrices import EPS64, diagonal, network_like, rotated
+
+Method = Callable[..., EigenPairs]
+BASE = EigenSettings(k=5, noise=10 * EPS64, max_hvps=5000)
+SERVED: list[tuple[Method, Which]] = [
+    *[(dense, w) for w in ("LM", "LA", "SA", "BE")],
+    *[(scipy_eigsh, w) for w in ("LM", "LA", "SA", "BE")],
+    *[(scipy_lobpcg, w) for w in ("LA", "SA")],
+    *[(power_iteration, w) for w in ("LM", "LA", "SA")],
+]
+
+
+@pytest.mark.parametrize(("method", "which"), SERVED)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+def test_every_method_finds_the_same_pairs(
+    method: Method, which: Which, dtype: torch.dtype
+) -> None:
+    # Both ends well separated, for power iteration's sake.
+    eigenvalues = np.concatenate([8 * 0.7 ** np.arange(8), np.zeros(84), -6 * 0.7 ** np.arange(8)])
+    known = rotated(eigenvalues, seed=0, dtype=dtype)
+    counted = Counted(known.operator)
+    settings = replace(BASE, which=which, noise=10 * torch.finfo(dtype).eps, vectors=True)
+    pairs = method(counted, settings)
+    assert pairs.outcome is Outcome.CONVERGED
+    assert (np.abs(pairs.eigenvalues - known.truth(which, 5)) <= pairs.eigenvalue_errors).all()
+    assert pairs.hvps == counted.calls == sum(pairs.hvps_by_stage.values())
+    Y = pairs.eigenvectors.double()
+    residuals = (known.matrix.double() @ Y.T - Y.T * torch.from_numpy(pairs.eigenvalues)).norm(
+        dim=0
+    )
+    assert (residuals.numpy() <= pairs.residual_norms).all()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_momentum_changes_the_speed_and_not_the_value(momentum: float) -> None:
+    operator = diagonal(np.array([10.0, 9.0, 5.0, 1.0, 0.5, 0.1]))
+    pairs = power_iteration(operator, replace(BASE, k=2, momentum=momentum, tol=1e-8))
+    assert np.allclose(pairs.eigenvalues, [10.0, 9.0], rtol=0, atol=1e-8)
+    assert (np.abs(pairs.eigenvalues - [10.0, 9.0]) <= pairs.eigenvalue_errors).all()
+
+
+def test_momentum_saves_products() -> None:
+    operator = diagonal(network_like(100, seed=0))
+    plain, fast = (power_iteration(operator, replace(BASE, momentum=m)) for m in (0.0, 0.9))
+    assert fast.hvps < plain.hvps
+
+
+def test_power_iteration_says_when_signs_tie() -> None:
+    # +1 and -1 have the same magnitude: the iteration swings between them for ever.
+    pairs = power_iteration(
+        diagonal(np.array([1.0, -1.0, 0.1, 0.05])), replace(BASE, k=1, max_hvps=100)
+    )
+    assert pairs.outcome is Outcome.MAX_HVPS
+    assert not pairs.converged.any()
+    assert pairs.hvps <= 100
+
+
+def test_a_copy_that_a_solver_missed_is_not_called_complete() -> None:
+    eigenvalues = np.concatenate([[5.0] * 4, np.linspace(-1, 1, 196)])
+    pairs = scipy_eigsh(diagonal(eigenvalues), replace(BASE, k=2, tol=1e-6))
+    if np.allclose(pairs.eigenvalues, 5.0):
+        pytest.skip("ARPACK's restart met the copies by rounding")
+    assert pairs.completeness is Completeness.MISSING
+    assert pairs.outcome is Outcome.INCOMPLETE
+
+
+@pytest.mark.parametrize("method", [scipy_eigsh, scipy_lobpcg, power_iteration])
+def test_the_limit_of_products_is_kept_and_said(method: Method) -> None:
+    counted = Counted(rotated(np.linspace(0, 1, 200), seed=0).operator)
+    pairs = method(counted, replace(BASE, which="LA", tol=1e-8, max_hvps=60))
+    assert counted.calls == pairs.hvps <= 60
+    assert pairs.outcome is not Outcome.CONVERGED
+    assert pairs.outcome is Outcome.MAX_HVPS
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "match"),
+    [
+        (power_iteration, {"which": "BE"}, "LM, LA and SA"),
+        (power_iteration, {"momentum": 1.0}, "momentum"),
+        (power_iteration, {"k": 31}, "1 <= k"),
+        (scipy_lobpcg, {"which": "LM"}, "LA and SA"),
+        (scipy_lobpcg, {"which": "LA", "k": 6}, "5 k"),
+        (scipy_eigsh, {"k": 30}, "P - 1"),
+        (dense, {"k": 31}, "1 <= k"),
+    ],
+)
+def test_what_a_method_cannot_serve_is_refused(
+    method: Method, change: dict[str, object], match: str
+) -> None:
+    with pytest.raises(ValueError, match=match):
+        method(diagonal(np.arange(30.0)), replace(BASE, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("P", [1, 2, 30])
+def test_the_dense_way_gives_every_eigenvalue(P: int) -> None:
+    known = rotated(np.random.default_rng(0).standard_normal(P), seed=0)
+    pairs = dense(known.operator, replace(BASE, k=P, which="SA"))
+    assert pairs.outcome is Outcome.CONVERGED
+    assert pairs.completeness is Completeness.EXHAUSTIVE
+    assert (np.abs(pairs.eigenvalues - np.sort(known.eigenvalues)) <= pairs.eigenvalue_errors).all()
+
+
+def test_the_dense_way_sees_an_asymmetric_matrix() -> None:
+    from curvtool.operators.base import FunctionOperator
+
+    A = torch.randn(30, 30, generator=torch.Generator().manual_seed(0)).double()
+    pairs = dense(FunctionOperator(lambda v: A @ v, 30), BASE)
+    assert pairs.outcome is Outcome.STAGNATED
+    assert not pairs.converged.any()

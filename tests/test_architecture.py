@@ -1,0 +1,109 @@
+"""The rooms and their walls: imports go down only, and each room alone knows its own library."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "curvtool"
+
+# Room -> rooms whose names it may use. Files directly in the package are rooms of their own.
+MAY_USE: dict[str, set[str]] = {
+    "__init__": {"problem", "operators"},
+    "__main__": {"cli", "errors"},
+    "cli": {"pipeline", "config", "problem", "storage", "report", "results", "errors"},
+    "pipeline": {
+        "algorithms",
+        "config",
+        "environment",
+        "errors",
+        "operators",
+        "problem",
+        "results",
+    },
+    "algorithms": {"operators", "results", "errors"},
+    "operators": {"problem", "results", "errors"},
+    "problem": {"errors"},
+    "storage": {"results", "errors"},
+    "report": {"results"},
+    "config": {"errors"},
+    "environment": set(),
+    "results": set(),
+    "errors": set(),
+}
+# Library -> rooms that may import it.
+OWNERS: dict[str, set[str]] = {
+    "h5py": {"storage"},
+    "typer": {"cli"},
+    "rich": {"report", "cli"},
+    "torchvision": {"problem"},
+    "scipy": {"operators", "algorithms"},
+    "torch": {"problem", "operators", "algorithms", "pipeline", "environment"},
+}
+# Rooms that the algorithms must not see although they are below them.
+OPERATOR_FILES_FOR_ALGORITHMS = {"curvtool.operators.base", "curvtool.operators.adapters"}
+MOST_LINES = 400
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    """Full names of the modules that a file imports anywhere, type checking included."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            assert node.module
+            names.add(node.module)
+            if node.module == "curvtool":
+                names.update(f"curvtool.{alias.name}" for alias in node.names)
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    room = _room(path)
+    assert room in MAY_USE, f"a new room {room!r}: give it a place in MAY_USE"
+    for name in _imports(path):
+        parts = name.split(".")
+        if parts[0] == "curvtool" and len(parts) > 1:
+            assert parts[1] == room or parts[1] in MAY_USE[room], f"{room} may not use {name}"
+        if parts[0] in OWNERS:
+            assert room in OWNERS[parts[0]], f"{room} may not import {parts[0]}"
+        if room == "algorithms" and name.startswith("curvtool.operators"):
+            assert name in OPERATOR_FILES_FOR_ALGORITHMS, f"an algorithm may not know {name}"
+
+
+def test_the_rooms_have_no_circle() -> None:
+    done: set[str] = set()
+    while len(done) < len(MAY_USE):
+        ready = {r for r, uses in MAY_USE.items() if r not in done and uses <= done}
+        assert ready, f"a circle among {set(MAY_USE) - done}"
+        done |= ready
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_two_files_import_each_other() -> None:
+    graph = {_module(p): {n for n in _imports(p) if n.startswith("curvtool.")} for p in FILES}
+    left = {m: uses & graph.keys() - {m} for m, uses in graph.items()}
+    while left:
+        leaves = {m for m, uses in left.items() if not uses & left.keys()}
+        assert leaves, f"a circle among {sorted(left)}"
+        left = {m: uses for m, uses in left.items() if m not in leaves}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_a_file_holds_one_idea(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MOST_LINES
