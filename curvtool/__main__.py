@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from curvtool.cli.guard import Interrupted, catch_signals
@@ -11,12 +12,16 @@ from curvtool.errors import ExitCode
 def main() -> None:
     """Run the command line; ends the process."""
     catch_signals()
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "r+", encoding="utf-8"))  # noqa: SIM115
     try:
-        from curvtool.cli.app import app
+        from curvtool.cli.app import run
 
-        app(prog_name="curvtool")
+        code = run(sys.argv[1:])
     except Interrupted:
-        sys.exit(int(ExitCode.INTERRUPTED))
+        code = ExitCode.INTERRUPTED
+    sys.exit(int(code))
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ class SpectrumConfig:
         plain["problem"].pop("problem")
         plain["compute"].pop("memory")
         plain["compute"].pop("device")
+        plain["top_k"] = None if self.all_pairs else self.top_k or DEFAULT_TOP_K
         plain.pop("max_hvps")
         plain.pop("basis")
         return plain

@@ -19,7 +19,7 @@ from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
 from curvtool.algorithms.lanczos import default_basis, lanczos
 from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Report, silent
-from curvtool.config import BASIS_ABOVE_K, DEFAULT_TOP_K, ProblemConfig, SpectrumConfig
+from curvtool.config import BASIS_ABOVE_K, DEFAULT_TOP_K, SpectrumConfig
 from curvtool.environment import describe_environment, digest, now
 from curvtool.errors import InputError
 from curvtool.operators.hessian import HessianOperator
@@ -123,7 +123,7 @@ def run_spectrum(
         k, method = _pairs_and_method(config, objective.size)
         room = _share_memory(config, objective, k, method, memory)
         way = "retained-graph" if config.compute.hvp == "auto" else config.compute.hvp
-        tell("checking the product against float64 differences and a second way")
+        tell("checking the product against float64 differences")
         checked = preflight(objective, way=way, seed=config.compute.seed)
         settings = EigenSettings(
             k=k,
@@ -205,7 +205,7 @@ def _objective(
 
 
 def _pairs_and_method(config: SpectrumConfig, size: int) -> tuple[int, str]:
-    """k and the solver, now that P is known."""
+    """K and the solver, now that P is known."""
     if config.all_pairs:
         if size > DENSE_LIMIT:
             raise InputError(
@@ -265,15 +265,20 @@ def _share_memory(
     needed = (rows + taken) * vector
     if needed > memory:
         raise InputError(
-            f"The vectors of this solve take {_gib(needed)}: {rows} of {objective.size:,} numbers "
-            f"and {taken} beside them; --memory allows {_gib(memory)}. Ask for fewer pairs with "
+            f"The vectors of this solve take {_size(needed)}: {rows} of "
+            f"{objective.size:,} numbers and {taken} beside them; --memory allows "
+            f"{_size(memory)}. Ask for fewer pairs with "
             "--top-k, restrict H with --params, or allow more."
         )
     return _Room(basis=basis, basis_bytes=rows * vector, graphs=memory - needed)
 
 
-def _gib(number: int) -> str:
-    return f"{number / 2**30:.2f} GiB"
+def _size(number: int) -> str:
+    """Bytes in the largest unit that they fill: a small limit is not 0.00 GiB."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 2**power:
+            return f"{number / 2**power:.1f} {unit}"
+    return f"{number:,} B"
 
 
 def _summary(

@@ -73,7 +73,7 @@ class Certification(enum.Enum):
     def sentence(self) -> str:
         """The sentence a reader of the report sees."""
         return {
-            Certification.COMBINATIONS: "residuals certified by fresh products of random mixtures (99 %)",
+            Certification.COMBINATIONS: "residuals certified by fresh products of mixtures (99 %)",
             Certification.FULL: "residuals certified by a fresh product for every pair",
             Certification.NONE: "residuals not certified",
         }[self]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+import os
 
-# The tests' matrices are small: a second thread waits more than it works, and with several
-# workers on few cores the waiting takes most of the time (measured: 6 min with two, 1 with one).
+# The tests' matrices are small: a second thread waits more than it works, and waits by spinning,
+# so that a few workers on few cores can take ten times as long. Read when numpy and torch load.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import torch  # noqa: E402
+
 torch.set_num_threads(1)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from curvtool.cli import options as opt
+from curvtool.cli.console import say, silence_stdout
 from curvtool.cli.guard import guarded
 from curvtool.cli.spectrum import spectrum
+from curvtool.errors import ExitCode
 
 app = typer.Typer(
     name="curvtool",
@@ -32,9 +35,11 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -51,10 +56,47 @@ def show(
     Example:
 
       curvtool show digits_cnn.spectrum.h5
-    """
+    """  # noqa: D412, DOC501  # the help text
     with guarded():
         from curvtool.cli.console import result_console
         from curvtool.cli.show import show_run
 
         code = show_run(run, as_json=as_json, verbose=verbose, console=result_console())
     raise typer.Exit(int(code))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse the command line and run what it asks for.
+
+    Args:
+        arguments: without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = app(list(arguments), prog_name="curvtool", standalone_mode=False)
+    except typer.TyperException as error:
+        sentence = _usage_sentence(error)
+        if sentence:
+            say(sentence)
+        return int(ExitCode.USAGE)
+    except SystemExit:  # typer and rich, where nobody reads the help to its end
+        silence_stdout()
+        return int(ExitCode.DONE)
+    return code if isinstance(code, int) else int(ExitCode.DONE)
+
+
+def _usage_sentence(error: typer.TyperException) -> str:
+    """What is wrong with the command line, in a line like all others; empty after the help."""
+    nearest = getattr(error, "possibilities", None)
+    said = error.message if nearest else error.format_message()
+    said = said.replace(": Value error, ", ": ").strip()
+    if not said:
+        return ""
+    if not said.endswith((".", "?")):
+        said += "."
+    if nearest:
+        said += f" Did you mean {nearest[0]}?"
+    context = getattr(error, "ctx", None)
+    return f"{said} See '{context.command_path if context else 'curvtool'} --help'."

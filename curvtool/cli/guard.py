@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-import sys
 import traceback
 from collections.abc import Iterator
 from types import FrameType
 
 import typer
 
-from curvtool.cli.console import say
+from curvtool.cli.console import say, silence_stdout
 from curvtool.errors import CurvtoolError, ExitCode, HookError
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_received: list[int] = []
 
 
 class Interrupted(BaseException):
@@ -24,13 +25,46 @@ def catch_signals() -> None:
     """Turn SIGTERM and SIGINT into `Interrupted`; to be called before torch is imported."""
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        # A second signal must not be lost in a handler that hangs.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Interrupted(signal.Signals(number).name)
+        _note(number)
+        end_if_interrupted()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    for number in _SIGNALS:
+        signal.signal(number, stop)
+
+
+def end_if_interrupted() -> None:
+    """Raise once more where a finaliser or a C library has swallowed `Interrupted`.
+
+    Raises:
+        Interrupted: after a signal.
+    """
+    if _received:
+        raise Interrupted(signal.Signals(_received[0]).name)
+
+
+@contextlib.contextmanager
+def finishing() -> Iterator[None]:
+    """Let a short piece of work end before a signal ends the process.
+
+    HDF5 calls back into Python while it writes, and does not survive an exception there.
+
+    Yields:
+        Nothing; a signal that came in the meantime is raised as `Interrupted` at the end.
+    """
+    before = {n: signal.signal(n, lambda number, _: _note(number)) for n in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    end_if_interrupted()
+
+
+def _note(number: int) -> None:
+    # A second signal must not be lost in a handler that hangs.
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_DFL)
+    _received.append(number)
 
 
 @contextlib.contextmanager
@@ -51,15 +85,25 @@ def guarded() -> Iterator[None]:
         say(str(error))
         raise typer.Exit(int(error.exit_code)) from None
     except Interrupted as signal_name:
-        say(f"Interrupted by {signal_name}: nothing was written. The same command starts again.")
+        say(
+            f"Interrupted by {signal_name}. Nothing half-written is left; the same command starts "
+            "again."
+        )
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python's own flush at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence_stdout()
         raise typer.Exit(int(ExitCode.DONE)) from None
     except typer.Exit:
         raise
-    except Exception:
+    except Exception as error:  # noqa: BLE001  # the last place that can say anything
+        if _wants_memory(error):
+            say(
+                "Expected this run to fit into memory; there was not enough "
+                f"({str(error).strip().partition(chr(10))[0] or type(error).__name__}). Use a "
+                "smaller --batch-size, --memory or --top-k, or another --device."
+            )
+            raise typer.Exit(int(ExitCode.UNUSABLE_INPUT)) from None
         traceback.print_exc()
         say(
             "This is a bug in curvtool. Please report it with the lines above, the command and the "
@@ -67,3 +111,11 @@ def guarded() -> Iterator[None]:
         )
         raise typer.Exit(int(ExitCode.BUG)) from None
 
+
+def _wants_memory(error: Exception) -> bool:
+    """Whether Python, a GPU or torch's allocator for the CPU ran out; without importing torch."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator" in str(error)
+    )

@@ -18,7 +18,11 @@ Checkpoint = Annotated[
 ]
 Problem = Annotated[
     Path | None,
-    typer.Option("--problem", help="TOML file with [model], [data], [loss].", rich_help_panel=PROBLEM),
+    typer.Option(
+        "--problem",
+        help="TOML file with \\[model], \\[data] and \\[loss].",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -29,9 +33,7 @@ Model = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(
-        help="npz:FILE, torchvision:NAME or FILE.py:DATASET.", rich_help_panel=PROBLEM
-    ),
+    typer.Option(help="npz:FILE, torchvision:NAME or FILE.py:DATASET.", rich_help_panel=PROBLEM),
 ]
 Loss = Annotated[
     str | None,
@@ -79,25 +81,23 @@ TrainMode = Annotated[
     typer.Option("--train-mode", help="Model in train mode, not eval.", rich_help_panel=PROBLEM),
 ]
 
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)
-]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)]
 Precision = Annotated[
     DType, typer.Option("--dtype", help="Of parameters and vectors.", rich_help_panel=COMPUTE)
 ]
 Memory = Annotated[
     str | None,
     typer.Option(
-        help="Memory to use, e.g. 8GiB. [default: 60 % of what is free]",
-        show_default=False,
+        help="Memory to use, e.g. 8GiB.",
+        show_default="60 % of what is free",
         rich_help_panel=COMPUTE,
     ),
 ]
-Hvp = Annotated[
-    Way, typer.Option(help="Way to make a product.", rich_help_panel=COMPUTE)
-]
+Hvp = Annotated[Way, typer.Option(help="Way to make a product.", rich_help_panel=COMPUTE)]
 Seed = Annotated[
-    int, typer.Option(min=0, help="Of every random draw.", rich_help_panel=COMPUTE)
+    int,
+    # NumPy's generators take 32 bits.
+    typer.Option(min=0, max=2**32 - 1, help="Of every random draw.", rich_help_panel=COMPUTE),
 ]
 
 Out = Annotated[
@@ -105,8 +105,8 @@ Out = Annotated[
     typer.Option(
         "-o",
         "--out",
-        help="Run file. [default: CHECKPOINT-STEM.spectrum.h5 here]",
-        show_default=False,
+        help="Run file.",
+        show_default="CHECKPOINT.spectrum.h5 here",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -117,9 +117,7 @@ Force = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
 ]
-Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=OUTPUT)
-]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress.", rich_help_panel=OUTPUT)]
 Verbose = Annotated[
     bool,
     typer.Option("-v", "--verbose", help="Every pair in the table.", rich_help_panel=OUTPUT),

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from curvtool.config import DEFAULT_TOP_K
 from curvtool.errors import InputError
 from curvtool.storage.file import Foreign, RunHeader, peek
+
+_OTHERWISE = {"all_pairs": "--all", "checkpoint_sha256": "the checkpoint's content"} | {
+    "data_sha256": "the data's content",
+    "spec": "the problem spec",
+}
 
 
 def choose_output(out: Path | None, checkpoint: Path, kind: str, *, force: bool) -> Path:
@@ -22,38 +31,63 @@ def choose_output(out: Path | None, checkpoint: Path, kind: str, *, force: bool)
         The path.
 
     Raises:
-        InputError: for a folder that is missing or closed to us, or a file that is no run of ours.
+        InputError: for a folder that is missing or closed to us, for the checkpoint itself, or a
+            file that is no run of ours.
     """
     path = out if out is not None else Path(f"{checkpoint.stem}.{kind}.h5")
-    folder = path.parent
-    if path.is_dir():
-        raise InputError(f"The output {path} is a folder; name a file with --out.")
-    if not folder.is_dir():
+    try:
+        found = _look(path, checkpoint)
+    except OSError as error:  # a name too long, a folder that may not be searched
         raise InputError(
-            f"The output {path} needs the folder {folder}, which is not there; make it with "
-            f"'mkdir -p {folder}', or name another file with --out."
-        )
-    if not os.access(folder, os.W_OK | os.X_OK):
+            f"The output {path} was expected to be a path that can be written; the system says "
+            f"{error.strerror!r}. Name another file with --out."
+        ) from error
+    if isinstance(found, Foreign) and not force:
         raise InputError(
-            f"The output {path} cannot be written: the folder {folder} is not writable. Name "
-            "another file with --out."
+            f"The output {path} is there already and is not a run of curvtool ({found.reason}) "
+            "Name another file with --out, or replace it with --force."
         )
-    if not force:
-        found = peek(path)
-        if isinstance(found, Foreign):
-            raise InputError(
-                f"The output {path} is there already and is not a run of curvtool "
-                f"({found.reason}). Name another file with --out, or replace it with --force."
-            )
+    if not isinstance(found, RunHeader):
+        require_writable(path)
     return path
 
 
-def finished_before(path: Path, request: str, *, max_hvps: int) -> bool:
+def require_writable(path: Path) -> None:
+    """Refuse a folder in which no file can be made, before hours of work.
+
+    Args:
+        path: of the output.
+
+    Raises:
+        InputError: with the system's reason.
+    """
+    try:
+        # Permissions do not tell: not of root, a read-only mount, or a full disk.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"The output {path} was expected to go into a folder that can be written; "
+            f"{path.parent} cannot: the system says {error.strerror!r}. Name another file with "
+            "--out."
+        ) from error
+
+
+def finished_before(
+    path: Path,
+    request: str,
+    *,
+    config: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    max_hvps: int,
+) -> bool:
     """Whether the output holds the answer to this very request already.
 
     Args:
         path: of the output.
         request: digest of what is asked.
+        config: what is asked, to name what differs.
+        identity: hashes and spec of what it is asked of, likewise.
         max_hvps: products that may be spent now.
 
     Returns:
@@ -67,21 +101,78 @@ def finished_before(path: Path, request: str, *, max_hvps: int) -> bool:
     if not isinstance(found, RunHeader):
         return False
     if found.environment.get("request") != request:
+        before = dict(found.config)
+        if not before.get("all_pairs"):
+            before["top_k"] = before.get("top_k") or DEFAULT_TOP_K
+        differing = _differing(before, config) + [
+            _otherwise(name)
+            for name, value in identity.items()
+            if _text(found.environment.get(name)) != _text(value)
+        ]
         raise InputError(
-            f"The output {path} holds another run, of {_described(found)}. Show it with 'curvtool "
-            f"show {path}', name another file with --out, or replace it with --force."
+            f"The output {path} holds another run, of {_described(found)}. What differs: "
+            f"{'; '.join(differing) or f'curvtool was version {found.version}'}. Show it with "
+            f"'curvtool show {path}', name another file with --out, or replace it with --force."
         )
-    before = found.config.get("max_hvps")
+    spent = found.config.get("max_hvps")
     ended = found.outcome != "max_hvps"
-    return ended or (isinstance(before, int) and before >= max_hvps)
+    return ended or (isinstance(spent, int) and spent >= max_hvps)
+
+
+def _look(path: Path, checkpoint: Path) -> RunHeader | Foreign | None:
+    folder = path.parent
+    if path.is_dir():
+        raise InputError(f"The output {path} is a folder; name a file with --out.")
+    if not folder.is_dir():
+        raise InputError(
+            f"The output {path} needs the folder {folder}, which is not there; make it with "
+            f"'mkdir -p {folder}', or name another file with --out."
+        )
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"The output {path} is a pipe or device, which a run file would replace; name a file "
+            "with --out. The report goes to stdout."
+        )
+    if path.exists() and checkpoint.exists() and path.samefile(checkpoint):
+        raise InputError(
+            f"The output {path} is the checkpoint itself, which would be lost; name another file "
+            "with --out."
+        )
+    return peek(path)
 
 
 def _described(found: RunHeader) -> str:
     problem = found.config.get("problem")
     checkpoint = problem.get("checkpoint") if isinstance(problem, dict) else None
-    asked = ", ".join(
-        f"{name.replace('_', '-')} {found.config[name]}"
-        for name in ("top_k", "which", "method", "tol")
-        if found.config.get(name) is not None
-    )
-    return f"{checkpoint} ({asked}; {found.created})"
+    return f"{checkpoint} ({found.created})"
+
+
+def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """A phrase for every option that differs, of options in groups too."""
+    phrases: list[str] = []
+    for name, value in here.items():
+        before = there.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping) and "kwargs" not in name:
+            phrases += _differing(before, value)
+        elif _plain(before) != _plain(value):
+            phrases.append(f"{_otherwise(name)} was {_plain(before)}, now {_plain(value)}")
+    return phrases
+
+
+def _otherwise(name: str) -> str:
+    return _OTHERWISE.get(name, "--" + name.replace("_", "-"))
+
+
+def _plain(value: object) -> str:
+    if value is None or value is False:
+        return "not given"
+    if value is True:
+        return "given"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "not given"
+    return str(value)
+
+
+def _text(value: object) -> str:
+    """As JSON, in which tuples and lists are the same."""
+    return json.dumps(value, sort_keys=True, default=str)

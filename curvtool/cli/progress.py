@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, final
 
-from curvtool.report.numbers import duration
+from curvtool.cli.console import write_line
+from curvtool.cli.guard import end_if_interrupted
+from curvtool.report.numbers import counted, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -101,8 +103,7 @@ class ProgressDisplay:
         if self._quiet:
             return
         if self._live is None:
-            sys.stderr.write(f"curvtool: {stage}\n")
-            sys.stderr.flush()
+            write_line(f"curvtool: {stage}")
             return
         if self._task is not None:
             self._live.remove_task(self._task)
@@ -110,6 +111,7 @@ class ProgressDisplay:
 
     def step(self, step: Step) -> None:
         """Show a step of the solve."""
+        end_if_interrupted()
         now = time.monotonic()
         self._forecast.add(step, now)
         if self._quiet:
@@ -118,8 +120,7 @@ class ProgressDisplay:
             if now - self._last_line < PLAIN_SECONDS:
                 return
             self._last_line = now
-            sys.stderr.write(f"curvtool: {self._figures(step)}\n")
-            sys.stderr.flush()
+            write_line(f"curvtool: {self._figures(step)}")
         elif self._task is not None:
             # A dense solve knows its length; an iteration counts converged pairs.
             iterative = math.isfinite(step.worst) or step.converged > 0
@@ -131,18 +132,20 @@ class ProgressDisplay:
             )
 
     def _figures(self, step: Step) -> str:
-        text = f"{step.hvps} products, {step.converged} of {step.wanted} pairs converged"
+        text = f"{counted(step.hvps, 'product')}, {step.converged} of {step.wanted} converged"
         left = self._forecast.seconds_left(step)
-        return text if left is None else f"{text}, about {duration(left)} left"
+        return text if left is None else f"{text}, about {duration(max(1.0, left))} left"
 
 
 @contextlib.contextmanager
 def progress_display(*, quiet: bool) -> Iterator[ProgressDisplay]:
     """A display for the time of a run, cleared at its end."""
-    if quiet or not sys.stderr.isatty():
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not sys.stderr.isatty() or console.is_dumb_terminal:
         yield ProgressDisplay(None, quiet=quiet)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
@@ -151,7 +154,7 @@ def progress_display(*, quiet: bool) -> Iterator[ProgressDisplay]:
         TextColumn("{task.description}"),
         BarColumn(bar_width=16),
         TextColumn("[dim]{task.fields[figures]}"),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     )
     with live:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from curvtool.cli.console import printing
 from curvtool.errors import ExitCode
 from curvtool.report.json import spectrum_json
 from curvtool.report.spectrum import spectrum_report
@@ -43,13 +44,15 @@ def print_run(run: SpectrumRun, *, as_json: bool, verbose: bool, console: Consol
         console: to print to; off a terminal only plain lines are printed.
     """
     if as_json:
-        console.out(json.dumps(spectrum_json(run), allow_nan=False, indent=2), highlight=False)
+        with printing():
+            console.out(json.dumps(spectrum_json(run), allow_nan=False, indent=2), highlight=False)
         return
     report = spectrum_report(
         run,
         width=console.width,
         unicode=console.encoding.lower().startswith("utf"),
-        plain=not console.is_terminal,
+        plain=not console.is_terminal or console.is_dumb_terminal,
         verbose=verbose,
     )
-    console.print(report, soft_wrap=True)
+    with printing():
+        console.print(report, soft_wrap=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from curvtool.cli import options as opt
 from curvtool.cli.guard import guarded
-from curvtool.cli.output import choose_output, finished_before
-from curvtool.cli.values import device_name, parse_bytes, positive
+from curvtool.cli.values import device_name, finite, parse_bytes, positive
 from curvtool.config import (
     DEFAULT_MAX_HVPS,
     DEFAULT_TOL,
@@ -25,6 +26,10 @@ from curvtool.config import (
 )
 from curvtool.errors import ExitCode, UsageError
 
+if TYPE_CHECKING:
+    from curvtool.cli.progress import ProgressDisplay
+    from curvtool.results import SpectrumRun
+
 SOLVER = "Solver"
 
 
@@ -32,33 +37,29 @@ def spectrum(
     checkpoint: opt.Checkpoint,
     top_k: Annotated[
         int | None,
-        typer.Option("-k", "--top-k", min=1, help="Eigenvalues to find. [default: 20]"),
+        typer.Option("-k", "--top-k", min=1, help="Eigenvalues to find.", show_default="20"),
     ] = None,
     which: Annotated[
         Which,
         typer.Option(
             help="LM largest in magnitude, LA largest, SA most negative, BE both ends.",
+            metavar="LM|LA|SA|BE",
             case_sensitive=False,
         ),
     ] = "LM",
     all_pairs: Annotated[
         bool, typer.Option("--all", help="Every eigenvalue, for up to 5,000 parameters.")
     ] = False,
-    vectors: Annotated[
-        bool, typer.Option("--vectors", help="Store the eigenvectors too.")
-    ] = False,
+    vectors: Annotated[bool, typer.Option("--vectors", help="Store the eigenvectors too.")] = False,
     tol: Annotated[
         float | None,
-        typer.Option(
-            help="Relative tolerance. [default: 1e-4 on values, 1e-3 on vectors]",
-            show_default=False,
-        ),
+        typer.Option(help="Relative tolerance.", show_default="1e-4 on values, 1e-3 on vectors"),
     ] = None,
     accuracy: Annotated[
         Accuracy | None,
         typer.Option(
             help="What the tolerance bounds: the error of values, or the residual of vectors.",
-            show_default=False,
+            show_default="values; vectors with --vectors",
         ),
     ] = None,
     method: Annotated[
@@ -80,8 +81,8 @@ def spectrum(
         int | None,
         typer.Option(
             min=1,
-            help="Lanczos vectors to hold. [default: 3 k, at least k + 40]",
-            show_default=False,
+            help="Lanczos vectors to hold.",
+            show_default="3 k, at least k + 40",
             rich_help_panel=SOLVER,
         ),
     ] = None,
@@ -133,11 +134,13 @@ def spectrum(
 
       curvtool spectrum checkpoints/digits_cnn.pt --top-k 20
 
-      curvtool spectrum net.pt --model net.py:build --data npz:train.npz --loss cross_entropy
+      curvtool spectrum net.pt --model net.py:build --data npz:a.npz --loss mse
 
-      curvtool spectrum net.pt --which SA -k 5 --tol 1e-6 --dtype float64 -o negative.h5
-    """
+      curvtool spectrum net.pt --which SA -k 5 --tol 1e-6 --dtype float64
+    """  # noqa: D412, DOC501  # the help text
     with guarded():
+        # Imported here, as all that takes time: --help must answer at once.
+        from curvtool.cli.output import choose_output
         from curvtool.problem.key_values import parse_key_values
 
         judged: Accuracy = accuracy or ("vectors" if vectors else "values")
@@ -155,7 +158,7 @@ def spectrum(
                 max_examples=max_examples,
                 trust=trust,
                 params=tuple(params or ()),
-                weight_decay=weight_decay,
+                weight_decay=finite("--weight-decay", weight_decay),
                 train_mode=train_mode,
             ),
             compute=ComputeConfig(
@@ -189,23 +192,46 @@ def _run(
 ) -> ExitCode:
     """Load, solve, store and show; torch is imported here, after the command line is judged."""
     from curvtool.cli.console import result_console, say
+    from curvtool.cli.guard import finishing
     from curvtool.cli.progress import progress_display
     from curvtool.cli.show import print_run
-    from curvtool.storage.run import read_run
+    from curvtool.results import Outcome
     from curvtool.storage.spectrum import write_spectrum
 
-    with progress_display(quiet=quiet) as progress:
-        progress.tell("loading")
-        from curvtool.pipeline import load, run_spectrum
-
-        loaded = load(config, working_directory=Path.cwd())
-        known = not force and finished_before(path, loaded.request, max_hvps=config.max_hvps)
-        if known:
-            run = read_run(path, eigenvectors=False)
-        else:
-            run = run_spectrum(config, loaded, report=progress.step, tell=progress.tell)
-            write_spectrum(path, run)
-    print_run(run, as_json=as_json, verbose=verbose, console=result_console())
+    # What the user's own code prints is no result: stdout holds the report alone.
+    with progress_display(quiet=quiet) as progress, contextlib.redirect_stdout(sys.stderr):
+        run, is_new = _stored_or_computed(config, path, progress, force=force)
+    try:
+        if is_new:
+            with finishing():
+                write_spectrum(path, run)
+    finally:  # a full disk or a signal must not cost what was computed
+        print_run(run, as_json=as_json, verbose=verbose, console=result_console())
     if not quiet:
-        say(f"{'already in' if known else 'written to'} {path}")
-    return ExitCode.DONE if run.pairs.outcome.value == "converged" else ExitCode.NOT_CONVERGED
+        say(f"{'written to' if is_new else 'already in'} {path}")
+    return ExitCode.DONE if run.pairs.outcome is Outcome.CONVERGED else ExitCode.NOT_CONVERGED
+
+
+def _stored_or_computed(
+    config: SpectrumConfig, path: Path, progress: ProgressDisplay, *, force: bool
+) -> tuple[SpectrumRun, bool]:
+    """The run, and whether it was computed just now."""
+    progress.tell("loading")
+    from curvtool.cli.output import finished_before, require_writable
+    from curvtool.pipeline import load, run_spectrum
+    from curvtool.storage.run import read_run
+
+    loaded = load(config, working_directory=Path.cwd())
+    if not force and finished_before(
+        path,
+        loaded.request,
+        config=config.request(),
+        identity={**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()},
+        max_hvps=config.max_hvps,
+    ):
+        stored = read_run(path, eigenvectors=False)
+        # The default asks for at most P pairs, the same number as an option for that many.
+        if config.top_k is None or config.top_k <= stored.problem.num_parameters:
+            return stored, False
+    require_writable(path)
+    return run_spectrum(config, loaded, report=progress.step, tell=progress.tell), True

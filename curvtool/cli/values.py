@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from curvtool.errors import UsageError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_ADDRESSABLE = 2**64
 _BINARY = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -30,7 +32,10 @@ def parse_bytes(text: str) -> int:
     if match is None or number <= 0:
         raise UsageError(f"--memory needs a size such as 8GiB or 500MB, got {text!r}.")
     unit = match[2] or ""
-    return int(number * (_BINARY.get(unit) or _UNITS[unit]))
+    size = number * (_BINARY.get(unit) or _UNITS[unit])
+    if not 1 <= size < _ADDRESSABLE:
+        raise UsageError(f"--memory needs a size that a machine can have, got {text!r}.")
+    return int(size)
 
 
 def device_name(text: str) -> str:
@@ -46,7 +51,9 @@ def device_name(text: str) -> str:
         UsageError: for anything but auto, cpu, cuda, cuda:N.
     """
     kind, _, index = text.partition(":")
-    if text not in {"auto", "cpu", "cuda"} and not (kind == "cuda" and index.isdigit()):
+    if text not in {"auto", "cpu", "cuda"} and not (
+        kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", index)
+    ):
         raise UsageError(f"--device takes auto, cpu, cuda or cuda:N; got {text!r}.")
     return text
 
@@ -64,6 +71,24 @@ def positive(option: str, value: float) -> float:
     Raises:
         UsageError: for zero, a negative number, infinity or NaN.
     """
-    if not 0 < value < float("inf"):
+    if not 0 < value < math.inf:
         raise UsageError(f"{option} needs a positive number, got {value:g}.")
+    return value
+
+
+def finite(option: str, value: float) -> float:
+    """Refuse infinity and NaN.
+
+    Args:
+        option: its name, for the message.
+        value: as given.
+
+    Returns:
+        The value.
+
+    Raises:
+        UsageError: for a number that is not finite.
+    """
+    if not math.isfinite(value):
+        raise UsageError(f"{option} needs a finite number, got {value:g}.")
     return value

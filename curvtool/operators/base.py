@@ -36,19 +36,27 @@ class SymmetricOperator(Protocol):
         ...
 
 
+CPU = torch.device("cpu")
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class FunctionOperator:
-    """An operator made of a function; the caller vouches for its symmetry."""
+    """An operator made of a function; the caller vouches for its symmetry.
+
+    A result that shares memory with the vector, as that of the identity, is copied.
+    """
 
     function: Callable[[Tensor], Tensor]
     size: int
     dtype: torch.dtype = torch.float64
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     def matvec(self, v_P: Tensor, /) -> Tensor:
         """Call the function."""
-        return self.function(v_P)
+        Av_P = self.function(v_P)
+        shared = Av_P.untyped_storage().data_ptr() == v_P.untyped_storage().data_ptr()
+        return Av_P.clone() if shared else Av_P
 
 
 @final
@@ -80,8 +88,8 @@ class Shifted:
         return torch.add(v_P * self.by, self.inner.matvec(v_P), alpha=self.scale)
 
 
-class BudgetExhausted(Exception):  # noqa: N818 - a signal between solver and caller, not an error
-    """The operator may not be applied again: its budget of products is spent."""
+class BudgetExhausted(Exception):
+    """The operator may not be applied again: a signal between solver and caller, no error."""
 
 
 @final
@@ -115,6 +123,9 @@ class Counted:
 
     def matvec(self, v_P: Tensor, /) -> Tensor:
         """One product of the inner operator.
+
+        Returns:
+            The product.
 
         Raises:
             BudgetExhausted: when the budget is spent.

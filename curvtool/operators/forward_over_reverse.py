@@ -35,20 +35,18 @@ def forward_over_reverse(objective: Objective) -> Callable[[Tensor], Tensor]:
                 # torch scripts the forward derivatives of softmax and the norms on first use.
                 warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")
                 duals = [
-                    forward_ad.make_dual(p.detach().requires_grad_(), t)
+                    forward_ad.make_dual(p.detach().requires_grad_(), t)  # type: ignore[no-untyped-call]
                     for p, t in zip(objective.parameters, layout.split(v_P), strict=True)
                 ]
-                loss = objective.batch_loss_at(index, duals)
-                gradients = torch.autograd.grad(
-                    loss, duals, create_graph=True, materialize_grads=True
-                )
-                tangents = [forward_ad.unpack_dual(g).tangent for g in gradients]
-                Hv_P += layout.join(
-                    [
-                        torch.zeros_like(p) if t is None else t.detach()
-                        for p, t in zip(objective.parameters, tangents, strict=True)
-                    ]
-                )
+                gradients = objective.batch_gradient_at(index, duals, create_graph=True)
+                tangents = [
+                    forward_ad.unpack_dual(g).tangent  # type: ignore[no-untyped-call]
+                    for g in gradients
+                ]
+                Hv_P += layout.join([
+                    torch.zeros_like(p) if t is None else t.detach()
+                    for p, t in zip(objective.parameters, tangents, strict=True)
+                ])
         return Hv_P
 
     return product

@@ -28,35 +28,36 @@ class _GradientGraph:
 
     gradients: tuple[Tensor, ...]  # those that have a graph; an affine part of the loss has none
     places: tuple[int, ...]  # their positions among the parameters
+    index: int  # of one of the batches
 
     def product(self, objective: Objective, v: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
         """One backward pass through the gradient's graph."""
         if not self.gradients:
             return [torch.zeros_like(p) for p in objective.parameters]
-        return torch.autograd.grad(
-            self.gradients,
-            objective.parameters,
-            grad_outputs=[v[i] for i in self.places],
-            retain_graph=keep,
-            materialize_grads=True,
-        )
+        with objective.missing_derivatives_named(self.index):
+            return torch.autograd.grad(
+                self.gradients,
+                objective.parameters,
+                grad_outputs=[v[i] for i in self.places],
+                retain_graph=keep,
+                materialize_grads=True,
+            )
 
 
 def _gradient_graph(objective: Objective, indices: Sequence[int]) -> _GradientGraph:
-    """Differentiate the batches' terms once, keeping the graph.
-
-    The batches' gradients are added up, which keeps no vector of P numbers per batch: a sum's
-    backward needs none of its terms.
-    """
+    """Differentiate the batches' terms once, keeping the graph."""
+    # The batches' gradients are added up, which keeps no vector of P numbers per batch: a sum's
+    # backward needs none of its terms.
     total: list[Tensor] = []
     for index in indices:
-        loss = objective.batch_loss(index)
-        gradients = torch.autograd.grad(
-            loss, objective.parameters, create_graph=True, materialize_grads=True
-        )
-        total = [a + b for a, b in zip(total, gradients, strict=True)] if total else [*gradients]
+        gradients = objective.batch_gradient(index)
+        # A caller may stand under no_grad, where a sum would lose the graph and H be zero.
+        with torch.enable_grad():
+            if total:
+                gradients = tuple(a + b for a, b in zip(total, gradients, strict=True))
+            total = [*gradients]
     places = [i for i, g in enumerate(total) if g.requires_grad]
-    return _GradientGraph(tuple(total[i] for i in places), tuple(places))
+    return _GradientGraph(tuple(total[i] for i in places), tuple(places), indices[0])
 
 
 @final
@@ -82,6 +83,7 @@ class HessianOperator:
         self._graph: _GradientGraph | None = None
         if way == "retained-graph":
             self._keep(graph_memory)
+        self._rebuilt = tuple(i for i in objective.active if i not in set(self.kept))
 
     @property
     def size(self) -> int:
@@ -100,33 +102,35 @@ class HessianOperator:
 
     def _keep(self, limit: int | None) -> None:
         objective = self.objective
-        active = objective.active
         if limit is None:
-            self.kept = active
+            self.kept = objective.active
         else:
-            per_example = graph_bytes(objective, active[0]) / objective.examples(active[0])
-            kept, used = [], 0.0
-            for index in active:
-                used += per_example * objective.examples(index)
-                if used > limit:
+            # Batches of one shape take the same; another shape costs one more gradient to know.
+            known: dict[tuple[torch.Size, ...], int] = {}
+            kept = []
+            for index in objective.active:
+                shapes = tuple(t.shape for t in objective.batch(index).tensors)
+                if shapes not in known:
+                    known[shapes] = graph_bytes(objective, index)
+                if self.bytes_kept + known[shapes] > limit:
                     break
+                self.bytes_kept += known[shapes]
                 kept.append(index)
-                self.bytes_kept = int(used)
             self.kept = tuple(kept)
         if self.kept:
             self._graph = _gradient_graph(objective, self.kept)
 
     def matvec(self, v_P: Tensor, /) -> Tensor:
         """H v, shape (P,)."""
-        objective = self.objective
+        # Contiguous, since matrix products of strided vectors round in another order.
+        objective, v_P = self.objective, v_P.detach().contiguous()
         v = objective.layout.split(v_P)
         Hv_P = v_P * objective.weight_decay
         if self._graph is not None:
             Hv_P += objective.layout.join(self._graph.product(objective, v, keep=True))
-        for index in objective.active:
-            if index not in self.kept:
-                graph = _gradient_graph(objective, [index])
-                Hv_P += objective.layout.join(graph.product(objective, v, keep=False))
+        for index in self._rebuilt:
+            graph = _gradient_graph(objective, [index])
+            Hv_P += objective.layout.join(graph.product(objective, v, keep=False))
         return Hv_P
 
 
@@ -138,10 +142,10 @@ def graph_bytes(objective: Objective, index: int) -> int:
         index: the batch.
 
     Returns:
-        Bytes of distinct tensors the graph holds, without parameters and resident data.
+        Bytes of distinct tensors the graph holds, without those of the model and resident data.
     """
-    parameters = {p.untyped_storage().data_ptr() for p in objective.parameters}
-    with SavedBytes(lambda t: t.untyped_storage().data_ptr() in parameters) as saved:
+    objective.share(index)  # which evaluates the objective where nobody has: not to be counted
+    with SavedBytes(objective.resident_tensors(index)) as saved:
         graph = _gradient_graph(objective, [index])
         del graph
     return saved.total

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,24 +51,24 @@ def _available_host_memory() -> int:
 class SavedBytes:
     """Adds up the distinct storages that an autograd graph keeps alive.
 
-    Use as a context around the passes that build the graph; storages in `known` (parameters,
-    data) are not counted, for they stay anyway.
+    Use as a context around the passes that build the graph; storages of the tensors `known`
+    (parameters, data) are not counted, for they stay anyway.
     """
 
-    def __init__(self, known: Callable[[Tensor], bool]) -> None:
+    def __init__(self, known: Iterable[Tensor]) -> None:
         self.total = 0
-        self._known = known
-        self._seen: set[int] = set()
+        self._seen = {t.untyped_storage().data_ptr() for t in known}
         self._hooks: Any = None
 
     def _pack(self, t: Tensor) -> Tensor:
         storage = t.untyped_storage()
         # An address may be used again once its tensor is gone, which undercounts; saved tensors
         # live as long as the graph, so that only what was never kept can collide.
-        if storage.data_ptr() not in self._seen and not self._known(t):
+        if storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())
             self.total += storage.nbytes()
-        return t
+        # Detached: an operation that keeps its own result would keep itself alive for good.
+        return t.detach()
 
     def __enter__(self) -> SavedBytes:
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda t: t)

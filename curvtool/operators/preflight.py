@@ -1,13 +1,14 @@
 """Is the product that of a Hessian? Asked on a few examples, before hours of work.
 
 PyTorch's second derivatives are silently wrong in several common cases, and symmetry alone does
-not show it: so the product is also held against float64 differences of the gradient and against a
-second exact way.
+not show it: so the product is also held against float64 differences of the gradient, and, where
+those cannot be had, against a second exact way.
 Letters: P parameters.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import Tensor
 from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.forward_over_reverse import forward_over_reverse
 from curvtool.operators.hessian import HessianOperator
-from curvtool.problem.objective import Objective
+from curvtool.problem.objective import Evaluation, Objective
 from curvtool.results import Check, Preflight
 
 EXAMPLES = 32
@@ -29,6 +30,8 @@ DIFFERENCES_ALLOWED = 1e-4
 SECOND_WAY_ALLOWED = 1e-6
 # The least noise of a product that is believed: one that repeats exactly still rounds.
 LEAST_NOISE = 10
+# A product this small beside what the gradient and the loss round to is zero, in units of eps.
+ROUNDING = 100
 
 Product = Callable[[Tensor], Tensor]
 
@@ -37,7 +40,7 @@ def preflight(objective: Objective, *, way: str, seed: int) -> Preflight:
     """Check the product on the first examples and measure its noise.
 
     Args:
-        objective: of the whole dataset; a copy of the model and one small batch are used.
+        objective: of the whole dataset; one small batch and a float64 copy of the model are used.
         way: of `HessianOperator`.
         seed: of the test vectors.
 
@@ -64,41 +67,40 @@ def preflight(objective: Objective, *, way: str, seed: int) -> Preflight:
     product = HessianOperator(sample, way=way).matvec
     u_P, v_P = (_direction(sample, seed=seed, stream=i) for i in (0, 1))
     Hu_P, Hv_P = product(u_P), product(v_P)
-    checks.append(
-        _check("symmetry", _asymmetry(u_P, v_P, Hu_P, Hv_P), 3 * eps**0.5, "u'Hv = v'Hu")
-    )
-    _refuse(checks, "Some operation has a wrong second derivative", None, sample)
-    reference = _reference(objective, way)
+    asymmetry = _asymmetry(u_P, v_P, Hu_P, Hv_P, floor=_rounding(sample, first))
+    checks.append(_check("symmetry", asymmetry, 3 * eps**0.5, "u'Hv = v'Hu"))
+    reference = _reference(objective, way, v_P)
+    if not checks[-1].passed:
+        guilty = _difference_defect(reference, v_P.double())[1] if reference.double else None
+        _refuse(checks, "Some operation has a wrong second derivative", guilty, sample)
     gradient_P = first.gradient_P
     probes = [v_P, u_P] if not gradient_P.any() else [v_P, u_P, gradient_P]
+    second: Check | None = None
     if reference.double is None:
-        checks.append(
-            _unmade(
-                "differences", DIFFERENCES_ALLOWED, f"no float64 reference: {reference.problem}"
-            )
-        )
-        second, where = _second_way(sample, product, v_P, allowed=3 * eps**0.5)
+        problem = f"no float64 reference: {reference.problem}"
+        checks.append(_unmade("differences", DIFFERENCES_ALLOWED, problem))
+        floor = _rounding(sample, first)
+        second, where = _second_way(sample, Hv_P, v_P, allowed=3 * eps**0.5, floor=floor)
+        _refuse([second], "Two exact ways disagree", where, sample)
     else:
         w_P = v_P.double()
-        exact_P = reference.product(w_P)
-        defect, guilty_P = _difference_defect(reference.double, w_P, exact_P)
-        checks.append(
-            _check(
-                "differences",
-                defect,
-                DIFFERENCES_ALLOWED,
-                "central differences of the gradient in float64",
-            )
-        )
+        defect, guilty_P = _difference_defect(reference, w_P)
+        detail = "central differences of the gradient in float64"
+        checks.append(_check("differences", defect, DIFFERENCES_ALLOWED, detail))
         _refuse(checks, "Some operation has a wrong second derivative", guilty_P, sample)
-        second, where = _second_way(
-            reference.double, reference.product, w_P, allowed=SECOND_WAY_ALLOWED
-        )
-    checks.append(second)
-    # Differences have cleared the chosen way: then a second way that disagrees is the wrong one.
-    if reference.double is None:
-        _refuse(checks, "Two exact ways disagree", where, sample)
-    noise, source = _noise(sample, product, reference, probes, second)
+        if sample.dtype == torch.float64:
+            # Differences have cleared the product; here a second way measures its noise, which in
+            # float32 float64 does. (Its first use costs two seconds of torch's imports.)
+            second, _ = _second_way(
+                reference.double,
+                reference.Hv_P,
+                w_P,
+                allowed=SECOND_WAY_ALLOWED,
+                floor=reference.floor,
+            )
+    if second is not None:
+        checks.append(second)
+    noise, source = _noise(sample, product, reference, probes, second, _rounding(sample, first))
     return Preflight(
         checks=tuple(checks),
         noise=max(noise, LEAST_NOISE * eps),
@@ -114,17 +116,22 @@ class _Reference:
 
     double: Objective | None
     product: Product
+    Hv_P: Tensor
+    floor: float = 0.0  # of |H v| / |v|, see `_rounding`
     problem: str = ""
 
 
-def _reference(objective: Objective, way: str) -> _Reference:
+def _reference(objective: Objective, way: str, v_P: Tensor) -> _Reference:
     try:
         double = objective.sample(EXAMPLES, dtype=torch.float64)
-        double.evaluate()
-        return _Reference(double, HessianOperator(double, way=way).matvec)
-    except (RuntimeError, TypeError, CurvtoolError) as problem:
+        floor = _rounding(double, double.evaluate())
+        product = HessianOperator(double, way=way).matvec
+        return _Reference(double, product, product(v_P.double()), floor)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, CurvtoolError) as problem:
         # A model may hold tensors that do not follow `.to(float64)`; that is no fault of its H.
-        return _Reference(None, lambda v: v, problem=str(problem).splitlines()[0][:200])
+        return _Reference(None, lambda v: v, v_P, problem=_first_line(problem))
 
 
 def _noise(
@@ -132,25 +139,30 @@ def _noise(
     product: Product,
     reference: _Reference,
     probes: Sequence[Tensor],
-    second: Check,
+    second: Check | None,
+    floor: float,
 ) -> tuple[float, str]:
     if reference.double is not None and sample.dtype != torch.float64:
-        worst = max(_distance(product(p).double(), reference.product(p.double())) for p in probes)
+        worst = max(
+            _distance(
+                product(p).double(), reference.product(p.double()), floor=floor * float(p.norm())
+            )
+            for p in probes
+        )
         return worst, "against float64 on the preflight batch"
-    if second.passed and second.defect is not None:
+    if second is not None and second.passed and second.defect is not None:
         return second.defect, "against forward-over-reverse on the preflight batch"
     return 0.0, f"assumed: {LEAST_NOISE} eps"
 
 
-def _difference_defect(
-    objective: Objective, v_P: Tensor, exact_P: Tensor
-) -> tuple[float, Tensor]:
+def _difference_defect(reference: _Reference, v_P: Tensor) -> tuple[float, Tensor]:
     """Distance to central differences at the best step, and the vector of differences there."""
+    objective, exact_P = reference.double, reference.Hv_P
+    assert objective is not None
     theta_P = objective.theta()
     size = float(theta_P.norm()) or 1.0
-    gradient = float(objective.gradient_at(theta_P).norm())
     # Rounding of the gradient over the largest step: less than this of a product is nothing.
-    floor = 1e3 * torch.finfo(torch.float64).eps * gradient / (STEPS[0] * size)
+    floor = reference.floor / STEPS[0]
     best, left_P = float("inf"), torch.zeros_like(v_P)
     for step in STEPS:
         h = step * size / float(v_P.norm())
@@ -165,17 +177,32 @@ def _difference_defect(
 
 
 def _second_way(
-    objective: Objective, product: Product, v_P: Tensor, *, allowed: float
+    objective: Objective, exact_P: Tensor, v_P: Tensor, *, allowed: float, floor: float
 ) -> tuple[Check, Tensor | None]:
     name = "second way"
-    exact_P = product(v_P)
     try:
         other_P = forward_over_reverse(objective)(v_P)
-    except (RuntimeError, NotImplementedError) as problem:
-        reason = str(problem).splitlines()[0][:120]
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as problem:
+        # Code of the user among them: dual tensors are new to it.
+        reason = _first_line(problem)
         return _unmade(name, allowed, f"forward-over-reverse is not possible: {reason}"), None
     detail = "forward-over-reverse gives the same product"
-    return _check(name, _distance(exact_P, other_P), allowed, detail), (exact_P - other_P).abs()
+    defect = _distance(exact_P, other_P, floor=floor * float(v_P.norm()))
+    return _check(name, defect, allowed, detail), (exact_P - other_P).abs()
+
+
+def _rounding(objective: Objective, there: Evaluation) -> float:
+    """What of |H v| / |v| may be rounding alone: H is zero where a loss is flat or linear."""
+    size = float(objective.theta().norm()) or 1.0
+    gradient = float(there.gradient_P.norm())
+    eps = torch.finfo(objective.dtype).eps
+    return ROUNDING * eps * max(gradient / size, abs(there.loss) / (size * size))
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem) or type(problem).__name__).splitlines()[0][:200]
 
 
 def _distance(a_P: Tensor, b_P: Tensor, *, floor: float = 0.0) -> float:
@@ -187,11 +214,14 @@ def _distance(a_P: Tensor, b_P: Tensor, *, floor: float = 0.0) -> float:
     return apart / larger
 
 
-def _asymmetry(u_P: Tensor, v_P: Tensor, Hu_P: Tensor, Hv_P: Tensor) -> float:
+def _asymmetry(u_P: Tensor, v_P: Tensor, Hu_P: Tensor, Hv_P: Tensor, *, floor: float) -> float:
     """|u'Hv - v'Hu| over the size that u'Hv has for independent u and v, |u| |Hv| / sqrt(P)."""
-    typical = max(float(u_P.norm() * Hv_P.norm()), float(v_P.norm() * Hu_P.norm()))
+    u, v = float(u_P.norm()), float(v_P.norm())
+    typical = max(u * float(Hv_P.norm()), v * float(Hu_P.norm()))
     apart = abs(float(u_P.double() @ Hv_P.double() - v_P.double() @ Hu_P.double()))
-    return 0.0 if apart == 0.0 else apart * len(u_P) ** 0.5 / typical
+    if apart == 0.0 or typical <= floor * u * v:
+        return 0.0
+    return apart * math.sqrt(len(u_P)) / typical
 
 
 def _direction(objective: Objective, *, seed: int, stream: int) -> Tensor:
@@ -201,9 +231,7 @@ def _direction(objective: Objective, *, seed: int, stream: int) -> Tensor:
 
 
 def _check(name: str, defect: float, allowed: float, detail: str) -> Check:
-    return Check(
-        name=name, defect=defect, allowed=allowed, passed=defect <= allowed, detail=detail
-    )
+    return Check(name=name, defect=defect, allowed=allowed, passed=defect <= allowed, detail=detail)
 
 
 def _unmade(name: str, allowed: float, detail: str) -> Check:

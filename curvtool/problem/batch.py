@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 BatchValues = tuple[Tensor, ...] | Mapping[str, Tensor]
@@ -19,10 +20,37 @@ class Batch:
     examples: int
 
     @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The values that are tensors; a dict may hold others."""
+        values = self.values.values() if isinstance(self.values, Mapping) else self.values
+        return tuple(t for t in values if isinstance(t, Tensor))
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        values = self.values.values() if isinstance(self.values, Mapping) else self.values
-        return sum(t.nbytes for t in values if isinstance(t, Tensor))
+        return sum(t.nbytes for t in self.tensors)
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> Batch:
+        """The batch on a device, floating-point tensors in `dtype`; what fits is not copied."""
+
+        def move(t: Tensor) -> Tensor:
+            return t.to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)
+
+        return Batch(_mapped(self.values, move), self.examples)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Examples from `start` to before `stop`; tensors without an example axis stay whole."""
+
+        def cut(t: Tensor) -> Tensor:
+            return t[start:stop] if t.dim() and t.shape[0] == self.examples else t
+
+        return Batch(_mapped(self.values, cut), min(stop, self.examples) - start)
+
+
+def _mapped(values: BatchValues, change: Callable[[Tensor], Tensor]) -> BatchValues:
+    if isinstance(values, Mapping):
+        return {name: change(t) if isinstance(t, Tensor) else t for name, t in values.items()}
+    return tuple(change(t) if isinstance(t, Tensor) else t for t in values)
 
 
 @dataclass(frozen=True, eq=False)

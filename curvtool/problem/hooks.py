@@ -107,13 +107,14 @@ def is_hook(head: str) -> bool:
     return bool(colon and place and name) and head.partition(":")[0] not in RESERVED
 
 
-def refuse_untrusted(part: str, head: str, origin: Origin) -> None:
-    """Refuse code named by a place whose code may not run.
+def refuse_untrusted(part: str, head: str, origin: Origin, *, does: str = "names") -> None:
+    """Refuse code that a place has a say in whose code may not run.
 
     Args:
         part: "model", "data" or "loss".
-        head: what the place says of it.
+        head: what is to make that part.
         origin: the place.
+        does: what the place does with the code, for the message.
 
     Raises:
         InputError: for a hook where the origin is not trusted.
@@ -121,8 +122,8 @@ def refuse_untrusted(part: str, head: str, origin: Origin) -> None:
     if origin.trusted or not is_hook(head):
         return
     raise InputError(
-        f"{origin.label} was expected to name only built-in things, since it came with a checkpoint "
-        f"and loading a checkpoint must not run its author's code; it names Python code for the "
+        f"{origin.label} was expected to keep to built-in things, since it came with a checkpoint, "
+        f"and loading a checkpoint must not run its author's code; it {does} Python code for the "
         f"{part}: {head!r}. Read that code, and if you trust it, repeat the command with --trust, "
         f"or name it yourself: --{part} {head}."
     )

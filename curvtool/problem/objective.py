@@ -5,9 +5,10 @@ Letters: P parameters, B batches.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import torch
@@ -15,9 +16,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from curvtool.errors import InputError
-from curvtool.problem.batch import Batch, BatchValues, Loss
-from curvtool.problem.parameters import ParameterLayout, lay_out
-from curvtool.problem.twice import AttentionSeen, protect_statistics, twice_differentiable
+from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.copying import copied
+from curvtool.problem.derivatives import missing_derivatives_named
+from curvtool.problem.parameters import ParameterLayout, lay_out, some
+from curvtool.problem.twice import (
+    AttentionSeen,
+    prepare_modules,
+    twice_differentiable,
+)
 
 
 @final
@@ -70,17 +77,16 @@ class Objective:
         self.train_mode = train_mode
         self.layout: ParameterLayout
         self.layout, self.parameters, self.notes = lay_out(self.module, patterns)
-        coupled = protect_statistics(self.module)
+        coupled = prepare_modules(self.module)
         if coupled:
             self.notes.append(
                 f"BatchNorm in train mode ({coupled[0]}{', ...' if len(coupled) > 1 else ''}) "
                 "couples the examples of a batch: the batch size is part of this H."
             )
-        self._batches = tuple(
-            _moved(b, device, dtype) if keep_data_on_device else b for b in batches
-        )
+        self._batches = tuple(b.moved(device, dtype) if keep_data_on_device else b for b in batches)
         self._resident = keep_data_on_device
         self._weights: tuple[float, ...] | None = None
+        self._total_weight = 0.0
 
     @property
     def size(self) -> int:
@@ -108,7 +114,9 @@ class Objective:
     @property
     def total_weight(self) -> float:
         """Denominator of the dataset mean."""
-        return sum(self.weights)
+        if self._weights is None:
+            self.evaluate()
+        return self._total_weight
 
     @property
     def active(self) -> tuple[int, ...]:
@@ -118,29 +126,60 @@ class Objective:
     def batch(self, index: int) -> Batch:
         """Batch `index` on the device, floating-point tensors in the objective's dtype."""
         batch = self._batches[index]
-        return batch if self._resident else _moved(batch, self.device, self.dtype)
+        return batch if self._resident else batch.moved(self.device, self.dtype)
 
     def examples(self, index: int) -> int:
         """Number of examples of batch `index`."""
         return self._batches[index].examples
 
+    def share(self, index: int) -> float:
+        """w_b / sum_b w_b: the batch's share of the dataset mean."""
+        return self.weights[index] / self.total_weight
+
     def batch_loss(self, index: int) -> Tensor:
         """The batch's term of the dataset mean, w_b loss_b / sum_b w_b: a scalar with graph."""
-        share = self.weights[index] / self.total_weight
         with twice_differentiable():
-            return self.loss(self.module, self.batch(index)).mean * share
+            return self.loss(self.module, self.batch(index)).mean * self.share(index)
 
-    def batch_loss_at(self, index: int, parameters: Sequence[Tensor]) -> Tensor:
-        """`batch_loss` with other tensors in the place of the parameters, in the layout's order."""
+    def batch_gradient(self, index: int) -> tuple[Tensor, ...]:
+        """Gradient of `batch_loss` with its graph, one tensor for each of the layout's.
+
+        Returns:
+            The tensors; one that does not depend on the parameters has no graph.
+
+        Raises:
+            PreflightError: where torch cannot differentiate the loss.
+        """
+        with self.missing_derivatives_named(index), twice_differentiable():
+            return _gradients(self.batch_loss(index), self.parameters, create_graph=True)
+
+    def batch_gradient_at(
+        self, index: int, parameters: Sequence[Tensor], *, create_graph: bool = False
+    ) -> tuple[Tensor, ...]:
+        """`batch_gradient` with other tensors in the parameters' place, in the layout's order."""
+
+        def gradient() -> tuple[Tensor, ...]:
+            # Within the call, since activation checkpointing runs the model again on the way back.
+            loss = self._forward(index) * share
+            return _gradients(loss, parameters, create_graph=create_graph)
+
+        share = self.share(index)
         names = [f"module.{name}" for name in self.layout.names]
-        share = self.weights[index] / self.total_weight
+        replaced = dict(zip(names, parameters, strict=True))
         with twice_differentiable():
-            mean = functional_call(
-                _BatchMean(self.module, self.loss),
-                dict(zip(names, parameters, strict=True)),
-                (self.batch(index),),
+            result: tuple[Tensor, ...] = functional_call(
+                _Calling(self.module, gradient), replaced, ()
             )
-        return mean * share
+        return result
+
+    def missing_derivatives_named(self, index: int) -> AbstractContextManager[None]:
+        """Turn torch's errors about derivatives of a batch's loss into a `PreflightError`."""
+        return missing_derivatives_named(self.module, lambda: self.batch_loss(index))
+
+    def resident_tensors(self, index: int) -> tuple[Tensor, ...]:
+        """What a batch's graph may refer to and that stays without it: the model's, the data."""
+        own = (*self.module.parameters(), *self.module.buffers())
+        return (*own, *self.batch(index).tensors) if self._resident else own
 
     def theta(self) -> Tensor:
         """A copy of the parameters as one vector, shape (P,)."""
@@ -153,22 +192,27 @@ class Objective:
             The evaluation. Costs one gradient over the dataset.
 
         Raises:
-            InputError: when the loss or its gradient is not finite, a label is out of range, or
-                no batch has weight.
+            InputError: when the loss or its gradient is not finite, a label is out of range, no
+                batch has weight, or the loss depends on no parameter.
+            PreflightError: where torch cannot differentiate the loss.
         """
         gradient_P = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         weights: list[float] = []
         correct = counted = 0
         attention = AttentionSeen()
+        reached = [False] * len(self.parameters)
         for index in range(self.num_batches):
             with twice_differentiable(), attention:
                 value = self.loss(self.module, self.batch(index), score=True)
             weights.append(value.weight)
             if value.weight <= 0:
                 continue
-            gradient = self._gradient(value.mean)
-            gradient_P.add_(gradient, alpha=value.weight)
+            if value.mean.requires_grad:
+                with missing_derivatives_named(self.module, partial(self._forward, index)):
+                    gradients = torch.autograd.grad(value.mean, self.parameters, allow_unused=True)
+                reached = [r or g is not None for r, g in zip(reached, gradients, strict=True)]
+                gradient_P.add_(self._joined(gradients), alpha=value.weight)
             total += value.mean.detach().to(torch.float64) * value.weight
             if value.correct is not None and value.counted is not None:
                 correct, counted = correct + value.correct, counted + value.counted
@@ -178,7 +222,8 @@ class Objective:
                 "No example has weight in this loss: every target is masked or weighted zero, so "
                 "there is no mean to differentiate. Check ignore_index, masks and class weights."
             )
-        self._weights = tuple(weights)
+        self._note_unreached(reached)
+        self._weights, self._total_weight = tuple(weights), denominator
         gradient_P /= denominator
         loss = float(total) / denominator
         if self.weight_decay:
@@ -198,84 +243,89 @@ class Objective:
             uses_attention=attention.seen,
         )
 
-    def _gradient(self, loss: Tensor) -> Tensor:
-        if not loss.requires_grad:
+    def _forward(self, index: int) -> Tensor:
+        with twice_differentiable():
+            return self.loss(self.module, self.batch(index)).mean
+
+    def _joined(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        return self.layout.join([
+            torch.zeros_like(p) if g is None else g
+            for p, g in zip(self.parameters, gradients, strict=True)
+        ])
+
+    def _note_unreached(self, reached: Sequence[bool]) -> None:
+        """Say once which parameters the loss does not depend on; their rows of H are zero."""
+        if not any(reached):
             raise InputError(
                 "The loss does not depend on the differentiated parameters: it came back without a "
                 "graph. Check that the model is not called under no_grad and that --params names "
                 "parameters the loss reaches."
             )
-        gradients = torch.autograd.grad(loss, self.parameters, materialize_grads=True)
-        return self.layout.join(gradients)
+        names = [name for name, r in zip(self.layout.names, reached, strict=True) if not r]
+        note = f"The loss never reaches {some(names)}: their part of H is zero."
+        if names and note not in self.notes:
+            self.notes.append(note)
 
     def gradient_at(self, theta_P: Tensor) -> Tensor:
-        """Gradient of the dataset mean at other parameters, shape (P,).
-
-        The module is left alone: writing into its parameters would invalidate every graph that is
-        kept of it.
-        """
+        """Gradient of the dataset mean at other parameters, shape (P,)."""
+        # The module is left alone: writing into its parameters would invalidate every graph that
+        # is kept of it.
         gradient_P = theta_P * self.weight_decay
         for index in self.active:
             pieces = [t.clone().requires_grad_() for t in self.layout.split(theta_P)]
-            loss = self.batch_loss_at(index, pieces)
-            gradients = torch.autograd.grad(loss, pieces, materialize_grads=True)
-            gradient_P += self.layout.join(gradients)
+            gradient_P += self.layout.join(self.batch_gradient_at(index, pieces))
         return gradient_P
 
     def sample(self, examples: int, *, dtype: torch.dtype | None = None) -> Objective:
-        """A copy of the model on the first examples of the first batch that has weight.
+        """The objective on a few examples of the first batch that it depends on.
 
         Args:
             examples: at most so many.
-            dtype: of the copy; the objective's own by default.
+            dtype: of the sample; the objective's own by default.
 
         Returns:
-            An objective of one batch that shares nothing with this one.
+            An objective of one batch. In another dtype it has a copy of the model.
         """
-        first = next(self._batches[i] for i in self.active)
+        dtype = dtype or self.dtype
         return Objective(
-            copy.deepcopy(self.module),
+            self.module if dtype == self.dtype else copied(self.module),
             self.loss,
-            [_first_examples(first, examples)],
+            [self._few(examples)],
             device=self.device,
-            dtype=dtype or self.dtype,
+            dtype=dtype,
             patterns=self.patterns,
             weight_decay=self.weight_decay,
             train_mode=self.train_mode,
         )
 
+    def _few(self, most: int) -> Batch:
+        """The first examples that the mean depends on: masks may leave the very first none."""
+        for batch in (self.batch(index) for index in self.active):
+            for start in range(0, batch.examples, most):
+                part = batch.part(start, start + most)
+                with twice_differentiable():
+                    value = self.loss(self.module, part)
+                if value.weight > 0 and value.mean.requires_grad:
+                    return part
+        return self.batch(self.active[0])
 
-class _BatchMean(nn.Module):
-    """The loss as a module, so that its parameters can be replaced for one call."""
 
-    def __init__(self, module: nn.Module, loss: Loss) -> None:
+class _Calling(nn.Module):
+    """A function as a module, so that the parameters can be replaced while it runs."""
+
+    def __init__(self, module: nn.Module, function: Callable[[], tuple[Tensor, ...]]) -> None:
         super().__init__()
         self.module = module
-        self._loss = loss
+        self._function = function
 
-    def forward(self, batch: Batch) -> Tensor:
-        return self._loss(self.module, batch).mean
-
-
-def _moved(batch: Batch, device: torch.device, dtype: torch.dtype) -> Batch:
-    def move(t: Tensor) -> Tensor:
-        return t.to(device=device, dtype=dtype if t.is_floating_point() else t.dtype)
-
-    return Batch(_mapped(batch.values, move), batch.examples)
+    def forward(self) -> tuple[Tensor, ...]:
+        return self._function()
 
 
-def _first_examples(batch: Batch, most: int) -> Batch:
-    if batch.examples <= most:
-        return batch
-
-    def cut(t: Tensor) -> Tensor:
-        return t[:most] if t.dim() and t.shape[0] == batch.examples else t
-
-    return Batch(_mapped(batch.values, cut), most)
-
-
-def _mapped(values: BatchValues, change: object) -> BatchValues:
-    assert callable(change)
-    if isinstance(values, Mapping):
-        return {name: change(t) if isinstance(t, Tensor) else t for name, t in values.items()}
-    return tuple(change(t) if isinstance(t, Tensor) else t for t in values)
+def _gradients(
+    loss: Tensor, parameters: Sequence[Tensor], *, create_graph: bool
+) -> tuple[Tensor, ...]:
+    """Gradient of a loss, zeros where it does not depend on a parameter."""
+    if not loss.requires_grad:
+        return tuple(torch.zeros_like(p) for p in parameters)
+    return torch.autograd.grad(loss, parameters, create_graph=create_graph, materialize_grads=True)

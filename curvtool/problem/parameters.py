@@ -84,7 +84,7 @@ def lay_out(
     notes = []
     if frozen:
         notes.append(
-            f"{_count(len(frozen), 'frozen parameter tensor')} not differentiated: {_some(frozen)}."
+            f"{_count(len(frozen), 'frozen parameter tensor')} not differentiated: {some(frozen)}."
         )
     if left_out:
         notes.append(
@@ -92,7 +92,7 @@ def lay_out(
         )
     tied = _tied_names(module)
     if tied:
-        notes.append(f"Tied parameters are counted once: {_some(tied)}.")
+        notes.append(f"Tied parameters are counted once: {some(tied)}.")
     layout = ParameterLayout(
         names=tuple(name for name, _ in chosen),
         shapes=tuple(p.shape for _, p in chosen),
@@ -112,7 +112,8 @@ def _tied_names(module: nn.Module) -> list[str]:
     return tied
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def some(names: Sequence[str], most: int = 4) -> str:
+    """The first of the names, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

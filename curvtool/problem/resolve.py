@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from curvtool.problem.spec import (
     ModelSpec,
     Origin,
     ProblemSpec,
-    Section,
     SpecSource,
     parse_spec,
     read_toml,
@@ -120,60 +120,63 @@ def resolve(sources: Sequence[SpecSource], *, checkpoint: Path) -> ProblemSpec:
         InputError: naming all missing parts at once, or for a Python hook of a source whose
             code may not run.
     """
-    merged = {name: _merged(name, sources) for name in HEADS}
-    missing = [name for name, (_, origin, _) in merged.items() if origin is None]
+    parts = {name: _merged(name, sources) for name in HEADS}
+    missing = [name for name, part in parts.items() if part is None]
     if missing:
         raise InputError(_missing_sentence(missing, sources, checkpoint))
-    for name, (section, origin, _) in merged.items():
-        assert origin is not None
-        refuse_untrusted(name, str(section[HEADS[name]]), origin)
-    model, data, loss = (_typed(*merged[name]) for name in HEADS)
-    inputs = data[0].get("inputs")
+    model, data, loss = (part for part in parts.values() if part is not None)
+    inputs = data.section.get("inputs")
     return ProblemSpec(
-        ModelSpec(model[0]["build"], model[1], model[0].get("kwargs", {})),
+        ModelSpec(model.section["build"], model.origin, model.kwargs),
         DataSpec(
-            source=data[0]["source"],
-            origin=data[1],
+            source=data.section["source"],
+            origin=data.origin,
             inputs=(inputs,) if isinstance(inputs, str) else inputs and tuple(inputs),
-            targets=data[0].get("targets"),
-            batch_size=data[0].get("batch_size"),
-            kwargs=data[0].get("kwargs", {}),
-            kwarg_bases=data[2],
+            targets=data.section.get("targets"),
+            batch_size=data.section.get("batch_size"),
+            kwargs=data.kwargs,
+            kwarg_bases=data.bases,
         ),
-        LossSpec(loss[0]["name"], loss[1], loss[0].get("kwargs", {})),
+        LossSpec(loss.section["name"], loss.origin, loss.kwargs),
     )
 
 
-def _merged(
-    name: str, sources: Sequence[SpecSource]
-) -> tuple[Section, Origin | None, dict[str, Path]]:
-    """The section, who named its head, and the base folder of each of its arguments."""
+@dataclass(frozen=True)
+class _Part:
+    """One section as merged: its head's origin, trusted only if all who gave arguments are."""
+
+    section: dict[str, Any]
+    origin: Origin
+    kwargs: dict[str, object]
+    bases: dict[str, Path]
+
+
+def _merged(name: str, sources: Sequence[SpecSource]) -> _Part | None:
+    """The section laid together, or None where nobody names its head."""
     asked: list[SpecSource] = []
     for source in sources:
         asked.append(source)
         if HEADS[name] in source.sections.get(name, {}):
             break
-    section: dict[str, object] = {}
+    else:
+        return None
+    head, origin = str(source.sections[name][HEADS[name]]), source.origin
+    section: dict[str, Any] = {}
     kwargs: dict[str, object] = {}
     bases: dict[str, Path] = {}
     for source in reversed(asked):
         given = dict(source.sections.get(name, {}))
         arguments = given.pop("kwargs", {})
         assert isinstance(arguments, Mapping)
+        if HEADS[name] in given:
+            refuse_untrusted(name, head, source.origin)
+        elif arguments:
+            refuse_untrusted(name, head, source.origin, does="gives arguments to")
+            origin = replace(origin, trusted=origin.trusted and source.origin.trusted)
         section |= given
         kwargs |= arguments
         bases |= dict.fromkeys(arguments, source.origin.base)
-    if kwargs:
-        section["kwargs"] = kwargs
-    named = bool(asked) and HEADS[name] in asked[-1].sections.get(name, {})
-    return section, asked[-1].origin if named else None, bases
-
-
-def _typed(
-    section: Section, origin: Origin | None, bases: dict[str, Path]
-) -> tuple[dict[str, Any], Origin, dict[str, Path]]:
-    assert origin is not None
-    return dict(section), origin, bases
+    return _Part(section, origin, kwargs, bases)
 
 
 def _missing_sentence(missing: list[str], sources: Sequence[SpecSource], checkpoint: Path) -> str:

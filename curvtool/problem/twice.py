@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -58,11 +59,12 @@ def _set_precision(matmul: str, cudnn_tf32: bool, fp16: bool, bf16: bool) -> Non
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = bf16
 
 
-def protect_statistics(module: nn.Module) -> list[str]:
-    """Stop train-mode BatchNorm from moving its running statistics at every product.
+def prepare_modules(module: nn.Module) -> list[str]:
+    """Set module flags that change no value, only what differentiating twice needs.
 
-    In train mode the statistics of the batch are used and the running ones only updated, so
-    that leaving them alone changes no value.
+    Train-mode BatchNorm stops moving its running statistics at every product: the batch's own are
+    used, the running ones only updated. Embeddings give dense gradients, since sparse ones have
+    no derivative.
 
     Returns:
         Names of the BatchNorm modules that are in train mode.
@@ -72,6 +74,8 @@ def protect_statistics(module: nn.Module) -> list[str]:
         if isinstance(child, _BatchNorm) and child.training:
             child.track_running_stats = False
             names.append(name)
+        elif isinstance(child, nn.Embedding):
+            child.sparse = False
     return names
 
 
@@ -85,10 +89,13 @@ class AttentionSeen(TorchFunctionMode):
     def __torch_function__(
         self,
         func: Callable[..., Any],
-        types: Any,  # noqa: ARG002 - the signature is torch's
+        types: Any,
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is torch.nn.functional.scaled_dot_product_attention:
+        kwargs = kwargs or {}
+        # A mode does not see what is called inside a function that it saw.
+        inside = func is F.multi_head_attention_forward and not kwargs.get("need_weights", True)
+        if inside or func is F.scaled_dot_product_attention:
             self.seen = True
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)

@@ -53,7 +53,13 @@ def misfit_of_kwargs(
 ) -> str | None:
     """A sentence on why `function` cannot be called with `kwargs`, or None where it can be.
 
-    The first `positional` arguments are given otherwise.
+    Args:
+        function: the builder or hook.
+        kwargs: what it is to be called with.
+        positional: how many of its arguments come before and are given otherwise.
+
+    Returns:
+        The argument that is unknown or missing, with the nearest known one.
     """
     try:
         parameters = list(inspect.signature(function).parameters.values())[positional:]

@@ -34,6 +34,9 @@ _OPERATORS = {
     "empirical-fisher": "Empirical Fisher",
 }
 
+# A product less noisy than this was made in float64.
+_FLOAT64_NOISE = 1e-10
+
 
 def spectrum_report(
     run: SpectrumRun, *, width: int, unicode: bool, plain: bool, verbose: bool = False
@@ -170,6 +173,7 @@ def _ending(pairs: EigenPairs, page: Page) -> list[Text]:
         f"{pairs.tol:.3g} on {clean(pairs.accuracy, page)}"
     )
     for text, tone in (
+        *((text, "") for text in _at_the_floor(pairs)),
         (pairs.completeness.sentence, _DOUBT.get(pairs.completeness, "")),
         (pairs.certification.sentence, _DOUBT.get(pairs.certification, "")),
         (method, ""),
@@ -178,6 +182,18 @@ def _ending(pairs: EigenPairs, page: Page) -> list[Text]:
             line.stylize(tone)
             lines += indented([line])
     return lines
+
+
+def _at_the_floor(pairs: EigenPairs) -> list[str]:
+    """Say which pairs met the floor of the arithmetic where the tolerance was below it."""
+    if pairs.accuracy != "values":
+        return []
+    above = pairs.eigenvalue_errors > pairs.tol * np.abs(pairs.eigenvalues)
+    at_floor = int(np.count_nonzero(pairs.converged & above))
+    if not at_floor:
+        return []
+    more = "; float64 has more digits" if pairs.noise > _FLOAT64_NOISE else ""
+    return [f"{numbers.count(at_floor)} of them to the floor of the arithmetic only{more}"]
 
 
 def _capitalised(sentence: str) -> str:

@@ -217,7 +217,14 @@ def _is_taken(path: Path) -> bool:
 
 
 def _require_hdf5(path: Path) -> None:
-    if not _is_taken(path):
+    try:
+        taken = _is_taken(path)
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise InputError(
+            f"Cannot read {path}: expected a run file, the path cannot be followed "
+            f"({error.strerror}). Check the path and the permissions of its folders."
+        ) from error
+    if not taken:
         raise InputError(
             f"Cannot read {path}: expected a run file, there is none. Check the path and the "
             "working directory."

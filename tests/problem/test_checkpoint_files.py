@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import random
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from curvtool.errors import InputError
 from curvtool.problem.checkpoint import file_sha256, read_checkpoint
 from curvtool.problem.save import save_checkpoint
 from tests.problem.sentences import refusal
@@ -49,6 +51,18 @@ def test_weights_are_found_by_content(
     assert checkpoint.where == where
     assert checkpoint.problem is None
     assert all(torch.equal(checkpoint.tensors[key], WEIGHTS[key]) for key in WEIGHTS)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_files_saved_on_a_gpu_load_anywhere(
+    legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:3")
+    path = saved(tmp_path / "c.pt", WEIGHTS, legacy=legacy)
+    assert b"cuda:3" in path.read_bytes()
+    tensors = read_checkpoint(path).tensors
+    assert {str(t.device) for t in tensors.values()} == {"cpu"}
+    assert torch.equal(tensors["bias"], WEIGHTS["bias"])
 
 
 def test_a_zip_file_is_read_whatever_its_suffix(tmp_path: Path) -> None:
@@ -192,6 +206,25 @@ def test_every_truncation_is_a_sentence(legacy: bool, tmp_path: Path) -> None:
         if length > 200:
             assert "truncated" in sentence or "damaged" in sentence
             assert "Copy" in sentence
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_flipped_bits_are_a_sentence_or_other_numbers(legacy: bool, tmp_path: Path) -> None:
+    whole = saved(tmp_path / "whole.pt", WEIGHTS, legacy=legacy).read_bytes()
+    path, generator = tmp_path / "c.pt", random.Random(0)
+    refused = []
+    for _ in range(400):
+        content = bytearray(whole)
+        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        try:
+            read_checkpoint(path)
+        except InputError as error:
+            refused.append(str(error))
+    assert 0 < len(refused) < 400
+    assert all("expected" in sentence for sentence in refused)
+    # Torch's own advice would be to switch the protection off.
+    assert not any("weights_only" in sentence for sentence in refused)
 
 
 def test_packed_again_is_refused_before_it_unfolds(tmp_path: Path) -> None:

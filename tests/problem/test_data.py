@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -221,6 +222,7 @@ def test_max_examples_takes_a_seeded_subset_in_order(hook: str, folder: Path) ->
     assert not any("subset" in note for note in batches(data, most=10).notes)
 
 
+@settings(deadline=None)
 @given(
     examples=st.integers(1, 30),
     first=st.integers(1, 40),
@@ -301,7 +303,7 @@ ONES = np.ones(3)
     ],
 )
 def test_npz_files_that_cannot_be_used(
-    arrays: dict[str, object], parts: dict[str, object], came: str, remedy: str, tmp_path: Path
+    arrays: dict[str, object], parts: dict[str, Any], came: str, remedy: str, tmp_path: Path
 ) -> None:
     npz(tmp_path, **arrays)
     refusal(lambda: batches(spec(tmp_path, "npz:d.npz", **parts)), came=came, remedy=remedy)

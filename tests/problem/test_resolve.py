@@ -178,6 +178,21 @@ def test_untrusted_code_that_is_overruled_is_not_refused(lab: Lab) -> None:
     assert lab.load().examples == 3
 
 
+def test_a_stranger_gives_no_arguments_to_the_users_code(tmp_path: Path) -> None:
+    stranger = parse_spec({"data": {"kwargs": {"root": "x"}}}, Origin("c.pt", tmp_path, False))
+    user = Origin("curvtool.toml", tmp_path, trusted=True)
+    rest = {"model": {"build": "mlp"}, "loss": {"name": "mse"}}
+    hook = parse_spec({**rest, "data": {"source": "d.py:f"}}, user)
+    refusal(
+        lambda: resolve([stranger, hook], checkpoint=Path("c.pt")),
+        came="gives arguments to Python code for the data: 'd.py:f'",
+        remedy="--trust",
+    )
+    built_in = parse_spec({**rest, "data": {"source": "torchvision:LSUN"}}, user)
+    spec = resolve([stranger, built_in], checkpoint=Path("c.pt"))
+    assert (spec.data.origin.trusted, spec.model.origin.trusted) == (False, True)
+
+
 def test_all_missing_parts_are_named_at_once_with_the_line_to_add(lab: Lab) -> None:
     lab.say("--problem", "data", "npz:a.npz")
     sentence = refusal(lab.load, came="missing: model, loss", remedy="[model]\n  build = ")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curvtool.errors import UsageError
@@ -74,6 +74,7 @@ def test_key_values_that_are_none(word: str) -> None:
         parse_key_values([word])
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1) | st.booleans() | st.floats(allow_nan=False))
 def test_key_values_round_trip_numbers(value: object) -> None:
     text = str(value).lower() if isinstance(value, bool) else repr(value)

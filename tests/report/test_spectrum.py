@@ -124,7 +124,7 @@ def test_the_report_says_what_matters() -> None:
         "all converged",
         "All requested pairs met the tolerance",
         "a fresh random start found none missing",
-        "Residuals certified by two fresh products (99 %)",
+        "Residuals certified by fresh products of mixtures (99 %)",
         "retained-graph · float32 · cuda:0 · 466 ms per product",
         "61 of 98 graphs kept, 5.3 GiB",
         "214: solve 202, certify 2, probe 10",
@@ -239,3 +239,15 @@ def test_json_has_null_for_what_is_not_finite() -> None:
     shown = spectrum_json(run)
     assert shown["problem"]["loss_value"] is None
     assert shown["config"] == {"x": None}
+
+
+def test_pairs_that_met_only_the_floor_of_the_arithmetic_are_counted() -> None:
+    pairs = runs.pairs([3.0, 2.0, -1.0])
+    small = dataclasses.replace(
+        pairs, eigenvalue_errors=np.abs(pairs.eigenvalues) * np.array([0.5, 2.0, 3.0]) * pairs.tol
+    )
+    report = render(dataclasses.replace(runs.run(), pairs=small))
+    assert "2 of them to the floor of the arithmetic only; float64 has more digits" in report
+    assert "floor of the arithmetic" not in render(
+        dataclasses.replace(runs.run(), pairs=dataclasses.replace(small, tol=1.0))
+    )

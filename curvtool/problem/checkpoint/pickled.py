@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import pickletools
 import re
+import struct
 import zipfile
 from pathlib import Path
 from typing import IO
 
 from curvtool.problem.checkpoint.kind import Kind
+
+_MOST = 64 * 2**20  # bytes of a pickle to read for the sake of a message
 
 # What tensors and plain containers need: no sign of code.
 _HARMLESS = re.compile(
@@ -34,16 +37,26 @@ def code_named_by(path: Path, kind: Kind) -> list[str]:
         where the pickle is damaged.
     """
     names: set[str] = set()
-    if kind is Kind.ZIP:
-        with zipfile.ZipFile(path) as archive:
-            inner = [n for n in archive.namelist() if n.partition("/")[2] == "data.pkl"]
-            for name in inner[:1]:
-                _collect(io.BytesIO(archive.read(name)), names)
-    else:
-        with path.open("rb") as file:
-            for _ in range(4):  # magic number, protocol, machine, then the object itself
-                _collect(file, names)
+    pickled = io.BytesIO(_pickle_of_zip(path) if kind is Kind.ZIP else _beginning(path, 0))
+    # A legacy file is four pickles: magic number, protocol, machine, then the object itself.
+    for _ in range(1 if kind is Kind.ZIP else 4):
+        _collect(pickled, names)
     return sorted(name for name in names if not _HARMLESS.fullmatch(name))
+
+
+def _pickle_of_zip(path: Path) -> bytes:
+    # Not through ZipFile.read, which gives nothing of a record whose checksum is wrong.
+    with zipfile.ZipFile(path) as archive:
+        places = [i for i in archive.infolist() if i.filename.partition("/")[2] == "data.pkl"]
+    start = places[0].header_offset
+    name, extra = struct.unpack("<HH", _beginning(path, start + 26, 4).ljust(4, b"\0"))
+    return _beginning(path, start + 30 + name + extra, min(places[0].file_size, _MOST))
+
+
+def _beginning(path: Path, start: int, size: int = _MOST) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
 
 
 def _collect(file: IO[bytes], names: set[str]) -> None:
@@ -66,5 +79,5 @@ def _collect(file: IO[bytes], names: set[str]) -> None:
             last = last if isinstance(last, str) else None
             if last is not None and opcode.name not in {"GLOBAL", "INST"}:
                 strings.append(last)
-    except (ValueError, UnicodeDecodeError, OverflowError, EOFError):
+    except (ValueError, OverflowError, EOFError, MemoryError):
         return  # damaged: what was named so far is still worth naming

@@ -77,16 +77,23 @@ def _load(path: Path, kind: Kind) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of TypedStorage, on legacy files
         try:
-            # By its name alone torch.load takes a *.safetensors path for another format, and
-            # only by path can it map.
-            if kind is Kind.ZIP and path.suffix != ".safetensors":
+            # By its name alone torch.load takes a *.safetensors path for another format; only by
+            # path can it map, and a path that is no UTF-8 it does not take.
+            named = path.suffix != ".safetensors" and _is_utf8(str(path))
+            if kind is Kind.ZIP and named:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             with path.open("rb") as file:
                 return torch.load(file, map_location="cpu", weights_only=True)
-        except MemoryError:
-            raise
         except Exception as error:
             raise _refusal(path, kind, error) from error
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refusal(path: Path, kind: Kind, error: Exception) -> InputError:
@@ -110,9 +117,15 @@ def _refusal(path: Path, kind: Kind, error: Exception) -> InputError:
         return truncated(path)
     return InputError(
         f"{path}: expected a checkpoint written by torch.save; its contents are damaged or not "
-        f"plain tensors ({type(error).__name__}: {first_line(error)}). Copy the file again, or "
+        f"plain tensors ({_reason(error)}). Copy the file again, or "
         f'save the weights with torch.save(model.state_dict(), "weights.pt").'
     )
+
+
+def _reason(error: Exception) -> str:
+    """What torch says, without its advice to load the file unprotected."""
+    _, found, said = str(error).partition("WeightsUnpickler error:")
+    return first_line(ValueError(said) if found else error)
 
 
 def _own_problem(own: object, path: Path) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +39,7 @@ def open_npz(spec: DataSpec, argument: str) -> Callable[[], Source]:
 
 
 def _read(spec: DataSpec, path: Path) -> Source:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except Exception as error:  # numpy and zipfile each have their own
-        raise _unreadable(path, error) from error
-    if not isinstance(loaded, np.lib.npyio.NpzFile):
-        raise InputError(
-            f"{path}: expected an archive of named arrays (.npz); got one bare array. Save it with "
-            f"np.savez(path, x=..., y=...)."
-        )
-    with loaded as archive:
+    with _opened(path) as archive:
         inputs, targets = _names(spec, path, archive.files)
         tensors = tuple(_tensor(archive, name, path) for name in (*inputs, targets))
     names = (*inputs, targets)
@@ -59,6 +51,22 @@ def _read(spec: DataSpec, path: Path) -> Source:
             f"{described}. Save inputs and targets of the same examples."
         )
     return Source(spec.source, InMemory(tensors), sha256=file_sha256(path))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with ExitStack() as stack:
+        try:
+            # Opened here, since NumPy leaves a file open that proves to be no archive.
+            loaded = np.load(stack.enter_context(path.open("rb")), allow_pickle=False)
+        except Exception as error:  # numpy and zipfile each have their own
+            raise _unreadable(path, error) from error
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise InputError(
+                f"{path}: expected an archive of named arrays (.npz); got one bare array. Save it "
+                f"with np.savez(path, x=..., y=...)."
+            )
+        yield stack.enter_context(loaded)
 
 
 def _names(spec: DataSpec, path: Path, present: list[str]) -> tuple[tuple[str, ...], str]:

@@ -41,8 +41,8 @@ def open_torchvision(spec: DataSpec, name: str) -> Callable[[], Source]:
     if name in _UNPICKLES and not spec.origin.trusted:
         raise InputError(
             f"{spec.origin.label} was expected to name only data that is read without running "
-            f"code, since it came with a checkpoint; {spec.source} unpickles a file. Where you trust it, repeat the command "
-            f"with --trust, or give --data {spec.source} yourself."
+            f"code, since it came with a checkpoint; {spec.source} unpickles a file. Where you "
+            f"trust it, repeat the command with --trust, or give --data {spec.source} yourself."
         )
     dataset_class = getattr(datasets, name)
     kwargs = dict(spec.kwargs)

@@ -153,6 +153,7 @@ def require_finite(name: str, mean: Tensor, outputs: Tensor | None, weight: floa
     loud = outputs is not None and not bool(outputs.isfinite().all())
     cause = ", since the model's output holds NaN or infinity" if loud else ""
     raise InputError(
-        f"{name} expected a finite loss; it is {float(mean.detach())}{cause}. Check inputs, targets and "
-        f"their preprocessing; half precision may overflow where --dtype float32 does not."
+        f"{name} expected a finite loss; it is {float(mean.detach())}{cause}. Check inputs, "
+        f"targets and their preprocessing; half precision may overflow where --dtype float32 does "
+        f"not."
     )

@@ -1,0 +1,31 @@
+"""A copy of a module, whatever its forward pass has left in it."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy; tensors with a graph that a forward pass kept are copied without it."""
+    # Research code keeps attention maps and hidden states as attributes, the old weight_norm its
+    # product: tensors that `copy.deepcopy` refuses.
+    memo: dict[int, Any] = {}
+    for child in module.modules():
+        _detach(vars(child), memo)
+    return copy.deepcopy(module, memo)
+
+
+def _detach(value: Any, memo: dict[int, Any]) -> None:
+    """Enter into `memo` what takes the place of each tensor with a graph."""
+    if isinstance(value, Tensor):
+        if value.grad_fn is not None:
+            memo[id(value)] = value.detach().clone()
+    elif isinstance(value, dict):
+        for item in value.values():
+            _detach(item, memo)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _detach(item, memo)

@@ -1,0 +1,258 @@
+"""Signals, kills and readers that go away: an orderly end, and never half a file."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curvtool.cli import guard
+from curvtool.errors import ExitCode
+from curvtool.results import Outcome
+from curvtool.storage.run import read_run
+from curvtool.storage.spectrum import write_spectrum
+from tests import runs
+from tests.cli.calls import CHECKPOINTS, QUICK, command, environment
+
+# Far more products than anybody will wait for.
+LONG = (
+    *(str(CHECKPOINTS / "digits_cnn.pt"), "-k", "60", "--dtype", "float64"),
+    *("--tol", "1e-12", "--max-hvps", "100000"),
+)
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command("spectrum", *arguments),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], word: str) -> str:
+    """Read stderr up to the line that holds `word`."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if word in line:
+            return said
+    raise AssertionError(f"{word!r} was never said, but: {said}")
+
+
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [("loading", signal.SIGTERM), ("solving", signal.SIGINT), ("solving", signal.SIGTERM)],
+)
+def test_a_signal_ends_a_run_in_good_order(
+    tmp_path: Path, stage: str, number: signal.Signals
+) -> None:
+    process = start(*LONG, cwd=tmp_path)
+    wait_for(process, stage)
+    time.sleep(0.2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert err.startswith(f"curvtool: Interrupted by {number.name}.")
+    assert "Traceback" not in err
+    assert not out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_signal_ends_a_process_that_hangs() -> None:
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        guard.catch_signals()
+        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        # Whoever swallowed the exception meets it again at the next step.
+        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+            guard.end_if_interrupted()
+    finally:
+        guard._received.clear()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    guard.end_if_interrupted()
+
+
+def test_a_signal_while_the_file_is_written_waits_for_its_end() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    done = []
+
+    def work() -> None:
+        with guard.finishing():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("the work")
+
+    try:
+        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+            work()
+        assert done == ["the work"]
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        guard._received.clear()
+
+
+KILLER = """
+import os, random, sys, time
+from pathlib import Path
+# Loaded here, since otherwise imports would take most of the time of every child.
+import torch._decomp.decompositions_for_jvp, torch._dynamo
+import curvtool.cli.progress, curvtool.cli.show, curvtool.pipeline, curvtool.storage.spectrum
+from curvtool.cli.app import run
+from curvtool.storage.run import read_run
+
+run(["show", "absent.h5"])
+
+path = Path("digits_mlp.spectrum.h5")
+partial = Path(f".{path.name}.partial")
+draw = random.Random(0)
+
+def start():
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os._exit(run(["spectrum", *sys.argv[1:], "--force", "-q"]))
+    return child
+
+began = time.monotonic()
+_, status = os.waitpid(start(), 0)
+seconds = time.monotonic() - began
+assert status == 0
+path.unlink()
+found = 0
+for _ in range(24):
+    child = start()
+    time.sleep(draw.uniform(0.3, 1.05) * seconds)
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    assert set(Path().iterdir()) <= {path, partial}, list(Path().iterdir())
+    if path.exists():
+        assert read_run(path).pairs.outcome.value == "converged"
+        found += 1
+        path.unlink()
+_, status = os.waitpid(start(), 0)  # what a kill left behind is no obstacle
+assert status == 0
+assert list(Path().iterdir()) == [path]
+print(found)
+"""
+
+
+def test_kills_leave_a_whole_file_or_none(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLER, *QUICK],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert 0 <= int(ended.stdout) <= 24
+
+
+def closed_pipe() -> int:
+    """The end to write to of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_a_reader_who_stops_reading_is_no_error(tmp_path: Path, form: tuple[str, ...]) -> None:
+    write_spectrum(tmp_path / "run.h5", runs.run())
+    writer = closed_pipe()
+    ended = subprocess.run(
+        command("show", "run.h5", *form),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert ended.returncode == ExitCode.DONE
+    assert not ended.stderr
+
+
+def test_a_solve_goes_on_when_nobody_reads(tmp_path: Path) -> None:
+    writer = closed_pipe()
+    ended = subprocess.run(
+        command("spectrum", *QUICK),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=writer,
+        stderr=writer,
+        check=False,
+        timeout=120,
+    )
+    os.close(writer)
+    assert ended.returncode == ExitCode.DONE
+    assert read_run(tmp_path / "digits_mlp.spectrum.h5").pairs.outcome is Outcome.CONVERGED
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_report_that_finds_no_room_says_so(tmp_path: Path) -> None:
+    write_spectrum(tmp_path / "run.h5", runs.run())
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command("show", "run.h5"),
+            cwd=tmp_path,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert ended.returncode == ExitCode.UNUSABLE_INPUT
+    assert ended.stderr.startswith(b"curvtool: The report was expected to go to stdout")
+    assert b"Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["show", "run.h5"], ExitCode.DONE), (["show", "absent.h5"], ExitCode.UNUSABLE_INPUT)],
+)
+def test_streams_may_be_closed(tmp_path: Path, arguments: list[str], code: ExitCode) -> None:
+    write_spectrum(tmp_path / "run.h5", runs.run())
+    words = shlex.join(command(*arguments))
+    for closed in (">&-", "2>&-", "<&- >&- 2>&-"):
+        ended = subprocess.run(
+            ["sh", "-c", f"exec {words} {closed}"],
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert ended.returncode == code
+        assert b"Traceback" not in ended.stderr
+
+
+def test_help_may_be_left_unread(tmp_path: Path) -> None:
+    writer = closed_pipe()
+    ended = subprocess.run(
+        command("spectrum", "--help"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+    os.close(writer)
+    assert ended.returncode == ExitCode.DONE
+    assert not ended.stderr
