@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from curvtool.algorithms.linalg import gaussian
 from curvtool.algorithms.listed import Watched, certified, products_set_aside
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
 from curvtool.operators.adapters import as_linear_operator
-from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator
+from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator, Wrapper
 from curvtool.results import EigenPairs, FloatArray
 
 _Solver = Callable[[LinearOperator, EigenSettings, int], NDArray[Any]]
@@ -109,12 +109,13 @@ def _run(
     )
 
 
-class _Told:
+@final
+class _Told(Wrapper):
     """An operator that reports each product."""
 
     def __init__(self, inner: Counted, settings: EigenSettings, report: Report) -> None:
-        self.inner, self.settings, self.report = inner, settings, report
-        self.size, self.dtype, self.device = inner.size, inner.dtype, inner.device
+        self.inner: Counted = inner
+        self.settings, self.report = settings, report
 
     def matvec(self, v_P: Tensor, /) -> Tensor:
         Av_P = self.inner.matvec(v_P)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import final
 
 import numpy as np
 import torch
@@ -18,16 +19,16 @@ from curvtool.algorithms.completeness import PROBE_STEPS, probe
 from curvtool.algorithms.linalg import inner_products, norm, rotate_rows
 from curvtool.algorithms.ritz import beyond, gaps, shortfall, value_bounds, wanted
 from curvtool.algorithms.settings import EigenSettings
-from curvtool.operators.base import Counted, SymmetricOperator
+from curvtool.operators.base import Counted, SymmetricOperator, Wrapper
 from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
 
 
-class Watched:
+@final
+class Watched(Wrapper):
     """An operator that remembers the largest |A v| / |v| it has seen, a lower bound of |A|."""
 
     def __init__(self, inner: SymmetricOperator) -> None:
         self.inner = inner
-        self.size, self.dtype, self.device = inner.size, inner.dtype, inner.device
         self._largest = torch.zeros((), dtype=torch.float64, device=inner.device)
 
     @property

@@ -5,6 +5,7 @@ Letters: P size of the operator.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, final
@@ -59,14 +60,10 @@ class FunctionOperator:
         return Av_P.clone() if shared else Av_P
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Shifted:
-    """scale * A + by * I: moves the spectrum, keeps the eigenvectors."""
+class Wrapper(ABC):
+    """An operator around another one, on the same space."""
 
     inner: SymmetricOperator
-    by: float
-    scale: float = 1.0
 
     @property
     def size(self) -> int:
@@ -82,6 +79,20 @@ class Shifted:
     def device(self) -> torch.device:
         """Of the inner operator."""
         return self.inner.device
+
+    @abstractmethod
+    def matvec(self, v_P: Tensor, /) -> Tensor:
+        """The product, made of products of the inner operator."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Shifted(Wrapper):
+    """scale * A + by * I: moves the spectrum, keeps the eigenvectors."""
+
+    inner: SymmetricOperator
+    by: float
+    scale: float = 1.0
 
     def matvec(self, v_P: Tensor, /) -> Tensor:
         """One product of the inner operator."""
@@ -93,28 +104,13 @@ class BudgetExhausted(Exception):
 
 
 @final
-class Counted:
+class Counted(Wrapper):
     """Counts the products of an operator and refuses those beyond a budget."""
 
     def __init__(self, inner: SymmetricOperator, *, budget: int | None = None) -> None:
         self.inner = inner
         self.budget = budget
         self.calls = 0
-
-    @property
-    def size(self) -> int:
-        """P of the inner operator."""
-        return self.inner.size
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the inner operator."""
-        return self.inner.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Of the inner operator."""
-        return self.inner.device
 
     @property
     def left(self) -> float:
