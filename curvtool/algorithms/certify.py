@@ -19,7 +19,7 @@ from curvtool.algorithms.linalg import combination, norm
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
 
-# Two combinations by default; two more tighten the bound by 3.2 before every pair is recomputed.
+# Two combinations by default; four others bound 3.2 times tighter before every pair is recomputed.
 COMBINATIONS = 2
 MISSED = 0.01
 

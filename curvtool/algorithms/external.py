@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh, lobpcg
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
 from torch import Tensor
 
 from curvtool.algorithms.linalg import gaussian
@@ -143,19 +143,26 @@ def _start(size: int, columns: int, seed: int) -> FloatArray:
 def _eigsh(operator: LinearOperator, settings: EigenSettings, budget: int) -> NDArray[Any]:
     size, k = operator.shape[0], settings.k
     basis = min(size, max(2 * k + 1, 20))
+    start = _start(size, 1, settings.seed)
     try:
         _, vectors = eigsh(
             operator,
             k=k,
-            which=settings.which,
+            # Of one pair BE takes the top one, which ARPACK calls LA.
+            which="LA" if settings.which == "BE" and k == 1 else settings.which,
             # ARPACK stops on the residual; at its floor of eps it would never stop.
             tol=max(settings.tol / 2, 2 * settings.noise),
             ncv=basis,
-            v0=_start(size, 1, settings.seed)[:, 0],
+            v0=start[:, 0],
             maxiter=max(1, (budget - basis) // max(1, basis - k)),
         )
     except ArpackNoConvergence as stopped:
         vectors = stopped.eigenvectors
+    except ArpackError:
+        if (operator @ start).any():
+            raise
+        # ARPACK refuses a start that H takes to zero; where H is zero any vectors will do.
+        vectors = _start(size, k, settings.seed)
     return np.asarray(vectors)
 
 
@@ -167,6 +174,8 @@ def _lobpcg(operator: LinearOperator, settings: EigenSettings, budget: int) -> N
     scale = float(np.linalg.norm(operator @ vectors[:, 0]) / np.linalg.norm(vectors[:, 0]))
     goal = settings.tol * scale / 10
     left = int((budget - 4 * k) / (1.25 * k))  # a quarter more than k products an iteration
+    if left < 1:
+        raise BudgetExhausted
     while left > 0:
         with warnings.catch_warnings():
             # It warns where it stops early; `certified` measures that and says so itself.

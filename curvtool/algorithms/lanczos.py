@@ -52,8 +52,9 @@ def lanczos(
 
     Returns:
         The k pairs, or fewer when the products ran out before k directions were seen. Exactly
-        one product a step, two for each certification, ten or a few more for each probe. Memory
-        is basis + 5 vectors of P numbers, and k more when eigenvectors are asked for.
+        one product a step, two for each certification (or four or k more where these do not
+        suffice), ten or a few more for each probe. Memory is basis + 5 vectors of P numbers, and
+        k more when eigenvectors are asked for.
 
     Raises:
         ValueError: for k outside 1..P, a basis too small, or fewer than 3 products.
@@ -127,7 +128,10 @@ class _Solve:
                 outcome = Outcome.MAX_HVPS
                 break
             if verdict is _Verdict.GO_ON:
-                continue
+                if self._affords_a_step():
+                    continue
+                outcome = Outcome.MAX_HVPS
+                break
             if verdict is _Verdict.HOPELESS:
                 outcome = Outcome.STAGNATED
                 break
@@ -144,9 +148,11 @@ class _Solve:
     def _expand(self) -> tuple[_View, bool]:
         """Expand and restart until the pairs converge, or the products run out."""
         krylov, k = self.krylov, self.settings.k
-        self.certification, self.exact = Certification.NONE, None
+        self.certification, self.exact, self.rotated = Certification.NONE, None, False
         stage, probed = "solve", self.stages["probe"]
         while True:
+            if krylov.full:
+                self._restart(self._view(), self._kept())
             if krylov.closed and not self._inject_random():
                 return self._view(), True
             krylov.expand()
@@ -162,11 +168,14 @@ class _Solve:
                 return view, True
             # Steps that only clear the edge serve completeness, and are counted there.
             stage = "probe" if met else "solve"
-            # Products are set aside, so that whatever is printed has been certified.
-            if self.operator.calls + 1 + COMBINATIONS > self.settings.max_hvps:
+            if not self._affords_a_step():
                 return view, False
-            if krylov.full:
-                self._restart(view, self._kept())
+
+    def _affords_a_step(self) -> bool:
+        """Whether products are left for a step and to certify what it gives."""
+        settings = self.settings
+        certify = min(settings.k, self.krylov.size + 1) if settings.certify_fully else COMBINATIONS
+        return self.operator.calls + 1 + certify <= settings.max_hvps
 
     def _edge_is_clear(self, view: _View) -> bool:
         """Whether the next Ritz values in line can no longer overtake the wanted ones."""
@@ -222,7 +231,7 @@ class _Solve:
         before = self.operator.calls
         if not settings.certify_fully:
             self.certification = Certification.COMBINATIONS
-            # Four combinations bound the same defect 3.2 times tighter than two: two more products
+            # Four combinations bound the same defect 3.2 times tighter than two: four more products
             # often save the k that a look at every pair costs.
             for combinations in (COMBINATIONS, 2 * COMBINATIONS):
                 if self.operator.calls + combinations > settings.max_hvps:
@@ -291,12 +300,7 @@ class _Solve:
         self.stages["probe"] += found.products
         if found.missing is None or not krylov.inject(found.missing):
             return Completeness.PROBED
-        self.rotated = False
-        return (
-            None
-            if self.operator.calls + 1 + COMBINATIONS <= settings.max_hvps
-            else (Completeness.MISSING)
-        )
+        return None if self._affords_a_step() else Completeness.MISSING
 
     @property
     def _noise(self) -> float:
@@ -326,12 +330,11 @@ class _Solve:
         return theta_k, r_k, bound_k
 
     def _shortfall(self, view: _View) -> FloatArray:
-        theta_k, _, bound_k = self._figures(view)
+        theta_k, r_k, bound_k = self._figures(view)
         if len(theta_k) < self.settings.k:
             return np.full(len(theta_k), np.inf)
-        rho_k = self.exact[1] if self.exact is not None else view.rho[view.order]
         return shortfall(
-            theta_k, bound_k, rho_k, self.settings, noise=self._noise, largest=view.largest
+            theta_k, bound_k, r_k, self.settings, noise=self._noise, largest=view.largest
         )
 
     def _tell(self, stage: str, ratio_k: FloatArray) -> None:

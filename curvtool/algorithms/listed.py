@@ -86,6 +86,8 @@ def certified(
         # What is not listed lies between these edges, as far as the list is complete.
         low, high = beyond(theta, settings.which, margin=rho)
         gap = np.minimum(gap, np.maximum(np.maximum(low - theta, theta - high), 0.0))
+    if len(theta) < settings.k:
+        gap = np.zeros_like(gap)  # a list with holes says nothing of what is not listed
     bound = value_bounds(rho, gap, noise=settings.noise, largest=largest)
     ratio = shortfall(theta, bound, rho, settings, noise=settings.noise, largest=largest)
     met = ratio <= 1

@@ -102,7 +102,8 @@ def _far_end(operator: Watched, settings: EigenSettings) -> float:
     """A shift that gives the wanted end of the spectrum the largest magnitude."""
     if settings.which == "LM":
         return 0.0
-    krylov = KrylovDecomposition(operator, limit=RANGE_STEPS)
+    left = settings.max_hvps - products_set_aside(settings.k, operator.size)
+    krylov = KrylovDecomposition(operator, limit=max(1, min(RANGE_STEPS, left)))
     start = orthonormal_start(krylov.rows, seed=settings.seed, stream=104_729)
     assert start is not None
     krylov.inject(start)

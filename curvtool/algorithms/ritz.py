@@ -80,7 +80,7 @@ def value_bounds(r_n: FloatArray, gap_n: FloatArray, *, noise: float, largest: f
 def shortfall(
     theta_k: FloatArray,
     bound_k: FloatArray,
-    rho_k: FloatArray,
+    r_k: FloatArray,
     settings: EigenSettings,
     *,
     noise: float,
@@ -94,7 +94,7 @@ def shortfall(
     Args:
         theta_k: the values.
         bound_k: their error bounds, held against the tolerance under accuracy `values`.
-        rho_k: residual norms of the recurrence, held against it under `vectors`.
+        r_k: residual norms, certified defect included, held against it under `vectors`.
         settings: tolerance and accuracy.
         noise: delta.
         largest: |theta_1|.
@@ -102,7 +102,7 @@ def shortfall(
     Returns:
         Ratios, shape (k,).
     """
-    measured = bound_k if settings.accuracy == "values" else rho_k
+    measured = bound_k if settings.accuracy == "values" else r_k
     allowed = np.maximum(settings.tol * np.abs(theta_k), 2 * noise * largest)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = measured / allowed

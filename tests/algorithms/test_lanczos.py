@@ -190,6 +190,29 @@ def test_full_certification_recomputes_every_pair() -> None:
     _assert_holds(pairs, known.truth("LM", 5))
 
 
+@pytest.mark.parametrize("max_hvps", [3, 21, 30, 49, 55, 68, 69])
+def test_full_certification_is_paid_before_the_limit(max_hvps: int) -> None:
+    known = rotated(network_like(300, seed=0), seed=0)
+    settings = _settings(20, 300, certify_fully=True, max_hvps=max_hvps)
+    pairs = lanczos(known.operator, settings)
+    assert pairs.hvps <= max_hvps
+    assert pairs.certification is Certification.FULL
+    assert pairs.outcome is (Outcome.CONVERGED if max_hvps >= 69 else Outcome.MAX_HVPS)
+
+
+def test_eigenvectors_are_right_where_the_products_end_on_a_missing_copy() -> None:
+    ended_so = 0
+    eigenvalues = np.concatenate([[1.0, 1.0], np.linspace(0, 0.99, 198)])
+    for max_hvps in range(60, 70):
+        settings = _settings(2, 200, vectors=True, max_hvps=max_hvps, seed=1)
+        pairs = lanczos(diagonal(eigenvalues), settings)
+        ended_so += pairs.completeness is Completeness.MISSING
+        Y = pairs.eigenvectors.numpy()
+        residuals = np.linalg.norm(Y * eigenvalues - pairs.eigenvalues[:, None] * Y, axis=1)
+        assert (residuals <= pairs.residual_norms).all()
+    assert ended_so
+
+
 def test_eigenvectors_have_the_residuals_that_are_printed() -> None:
     known = rotated(network_like(250, seed=1), seed=1)
     pairs = lanczos(known.operator, _settings(8, 250, vectors=True, accuracy="vectors", tol=1e-3))
@@ -215,6 +238,69 @@ def test_an_operator_that_drifts_is_never_called_converged() -> None:
         pairs = lanczos(FunctionOperator(drifting, 300), _settings(20, 300, tol=1e-4))
         assert pairs.outcome is not Outcome.CONVERGED
     assert calls > 15
+
+
+def _noisy(known: Known, size: float) -> FunctionOperator:
+    """The products with noise of relative `size`, which depends on the vector alone."""
+
+    def product(v: torch.Tensor) -> torch.Tensor:
+        stream = int(float(v.double().abs().sum()) * 2**40) % 2**62
+        noise = torch.randn(len(v), generator=torch.Generator().manual_seed(stream), dtype=v.dtype)
+        w = known.operator.matvec(v)
+        return torch.add(w, noise, alpha=size * float(w.norm() / noise.norm()))
+
+    return FunctionOperator(product, known.operator.size, known.operator.dtype)
+
+
+@pytest.mark.parametrize("certify_fully", [False, True])
+@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
+def test_vectors_are_not_called_converged_beyond_their_printed_residual(
+    tol: float, certify_fully: bool
+) -> None:
+    """The noise is ten times what the settings say: certification must find the rest."""
+    for seed in SEEDS:
+        known = rotated(network_like(200, seed=seed), seed=seed, dtype=torch.float32)
+        operator = Counted(_noisy(known, 1e-4))
+        settings = _settings(10, 200, torch.float32, tol=tol, accuracy="vectors", noise=1e-5)
+        settings = replace(settings, seed=seed, certify_fully=certify_fully, max_hvps=150)
+        pairs = lanczos(operator, settings)
+        assert operator.calls <= 150
+        delta = pairs.noise * 20.1
+        allowed = np.maximum(tol * np.abs(pairs.eigenvalues), 2 * delta) + delta
+        assert (pairs.residual_norms <= allowed)[pairs.converged].all()
+        assert pairs.outcome is (Outcome.STAGNATED if tol < 1e-2 else Outcome.CONVERGED)
+
+
+@pytest.mark.parametrize("certify_fully", [False, True])
+def test_a_noisy_operator_keeps_the_limit_of_products(certify_fully: bool) -> None:
+    """A certification that fails sends the solve on, where products may have run out."""
+    for max_hvps in range(3, 70):
+        known = rotated(network_like(200, seed=max_hvps), seed=max_hvps, dtype=torch.float32)
+        operator = Counted(_noisy(known, 1e-4))
+        settings = _settings(5, 200, torch.float32, tol=1e-3, noise=3e-5)
+        settings = replace(settings, max_hvps=max_hvps, certify_fully=certify_fully)
+        pairs = lanczos(operator, settings)
+        assert operator.calls == pairs.hvps <= max_hvps
+        assert pairs.certification is not Certification.NONE
+
+
+@pytest.mark.parametrize("error", [5e-4, 6e-4, 7e-4, 8e-4, 9e-4])
+def test_a_certification_that_fails_on_a_full_basis_sends_the_solve_on(error: float) -> None:
+    """The products that certify are off, by so little that more steps may make up for it."""
+    known = rotated(np.linspace(-1, 3, 200), seed=0)
+    settings = _settings(5, 200, basis=200, tol=1e-3, accuracy="vectors")
+    # With a basis of so many rows it is full in the step that converges.
+    steps = int(lanczos(known.operator, settings).history["hvps"][-1])
+    calls = 0
+
+    def product(v: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return known.matrix @ v * (1 + error if steps < calls <= steps + 11 else 1)
+
+    pairs = lanczos(FunctionOperator(product, 200), replace(settings, basis=steps))
+    assert pairs.hvps_by_stage["certify"] > 2
+    assert len(pairs.eigenvalues) == 5
 
 
 def test_an_asymmetric_operator_is_refused() -> None:

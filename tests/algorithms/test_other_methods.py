@@ -100,6 +100,47 @@ def test_the_limit_of_products_is_kept_and_said(method: Method) -> None:
     assert pairs.outcome is Outcome.MAX_HVPS
 
 
+@pytest.mark.parametrize("method", [scipy_eigsh, scipy_lobpcg, power_iteration])
+@pytest.mark.parametrize("k", [1, 5])
+def test_a_limit_too_small_for_anything_is_kept_all_the_same(method: Method, k: int) -> None:
+    known = rotated(network_like(100, seed=0), seed=0)
+    for max_hvps in range(3, 40):
+        counted = Counted(known.operator)
+        pairs = method(counted, replace(BASE, k=k, which="LA", tol=1e-12, max_hvps=max_hvps))
+        assert counted.calls == pairs.hvps <= max_hvps
+
+
+@pytest.mark.parametrize("which", ["LM", "LA", "SA", "BE"])
+def test_eigsh_finds_the_pairs_of_a_zero_matrix(which: Which) -> None:
+    pairs = scipy_eigsh(diagonal(np.zeros(60)), replace(BASE, which=which))
+    assert pairs.outcome is Outcome.CONVERGED
+    assert not pairs.eigenvalues.any()
+
+
+def test_eigsh_finds_one_pair_of_both_ends_at_the_top() -> None:
+    pairs = scipy_eigsh(diagonal(np.linspace(-9, 4, 60)), replace(BASE, k=1, which="BE"))
+    assert pairs.outcome is Outcome.CONVERGED
+    assert abs(pairs.eigenvalues[0] - 4) <= pairs.eigenvalue_errors[0]
+
+
+def test_a_list_with_holes_is_bounded_by_its_residuals() -> None:
+    """One pair mixes two eigenvalues, of which nothing in the list of two for three tells."""
+    operator = Counted(diagonal(np.array([10.0, 9.99, 1.0, *np.zeros(27)])))
+    Y = torch.zeros(2, 30, dtype=torch.float64)
+    Y[0, :2] = 0.5**0.5
+    Y[1, 2] = 1.0
+    pairs = certified(
+        operator,
+        Watched(operator),
+        Y,
+        replace(BASE, k=3),
+        method="test",
+        began=0.0,
+        spent=True,
+    )
+    assert abs(pairs.eigenvalues[0] - 10) <= pairs.eigenvalue_errors[0]
+
+
 @pytest.mark.parametrize(
     ("method", "change", "match"),
     [
