@@ -227,6 +227,8 @@ def _pairs_and_method(config: SpectrumConfig, size: int) -> tuple[int, str]:
                 f"this model has {size:,}. Use --method lanczos."
             )
         return k, _fitting(config.method, k, size)
+    if config.basis is not None or config.certify == "full":
+        return k, "lanczos"  # what only Lanczos has was asked for
     # Iterating may take up to max_hvps products; the matrix takes P and hides nothing.
     return k, "dense" if size <= min(config.max_hvps, DENSE_LIMIT) else "lanczos"
 
@@ -261,7 +263,15 @@ def _share_memory(
     if config.basis is None and method == "lanczos":
         # The basis may take half; a smaller one costs products, fewer graphs cost time.
         basis = max(least, min(basis, int(memory / 2 / vector) - taken))
-    rows = {"lanczos": basis, "dense": 6 * objective.size, "power": 2 * k}.get(method, 6 * k)
+    # Measured peaks; the matrix and SciPy's workspaces are in double whatever the dtype.
+    double = torch.float64.itemsize // objective.dtype.itemsize
+    rows = {
+        "lanczos": basis,
+        "power": 3 * k,
+        "dense": 5 * objective.size * double,
+        "eigsh": (2 * max(2 * k + 1, 20) + k + 5) * double,
+        "lobpcg": 14 * k * double,
+    }[method]
     needed = (rows + taken) * vector
     if needed > memory:
         raise InputError(

@@ -135,3 +135,5 @@ def test_auto_goes_dense_below_the_budget_and_all_gives_every_eigenvalue(trained
     errors = pairs.eigenvalue_errors[np.argsort(pairs.eigenvalues, kind="stable")]
     assert (np.abs(found - truth) <= errors).all()
     assert trained.solve(method="auto", max_hvps=200).pairs.method == "lanczos"
+    assert trained.solve(method="auto", top_k=3, certify="full").pairs.method == "lanczos"
+    assert trained.solve(method="auto", top_k=3, basis=40).pairs.method == "lanczos"

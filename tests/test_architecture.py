@@ -107,3 +107,12 @@ def test_no_two_files_import_each_other() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_file_holds_one_idea(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+def test_the_config_asks_for_the_basis_that_the_solver_needs() -> None:
+    from curvtool.algorithms.certify import COMBINATIONS
+    from curvtool.algorithms.lanczos import SPARE_ROWS
+    from curvtool.config import BASIS_ABOVE_K, LEAST_HVPS
+
+    assert BASIS_ABOVE_K == SPARE_ROWS
+    assert LEAST_HVPS == COMBINATIONS + 1

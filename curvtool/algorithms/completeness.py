@@ -13,6 +13,7 @@ from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from curvtool.algorithms.linalg import combination, norm, orthogonalized, orthonormal_start
@@ -24,17 +25,44 @@ PROBE_STEPS = 10
 
 @final
 @dataclass(frozen=True, eq=False)
+class Seen:
+    """What a solve knows before a probe: n orthonormal Ritz vectors, the k wanted ones first.
+
+    Attributes:
+        rows: shape (n, P).
+        theta: their Ritz values, shape (n,).
+        rho: their residual norms, shape (n,).
+        gap: distance that the wanted ones' bounds take for free of other eigenvalues, shape (k,).
+    """
+
+    rows: Tensor
+    theta: FloatArray
+    rho: FloatArray
+    gap: FloatArray
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class ProbeResult:
-    """What a probe saw: the direction of a missing eigenvalue, or None."""
+    """What a probe saw.
+
+    Attributes:
+        missing: direction of a wanted eigenvalue that is not listed, or None.
+        crowded: which wanted values have an unlisted eigenvalue inside their gap, shape (k,); all
+            of them, to be safe, where one is missing.
+        neighbour: direction of such an eigenvalue, or None.
+        products: spent.
+    """
 
     missing: Tensor | None
+    crowded: NDArray[np.bool_]
+    neighbour: Tensor | None
     products: int
 
 
 def probe(
     operator: SymmetricOperator,
-    seen_nP: Tensor,
-    theta_n: FloatArray,
+    seen: Seen,
     scratch: Tensor,
     *,
     low: float,
@@ -50,8 +78,7 @@ def probe(
 
     Args:
         operator: H.
-        seen_nP: orthonormal Ritz vectors of a solve, the wanted ones among them.
-        theta_n: their Ritz values.
+        seen: what the solve knows.
         scratch: rows to work in, shape (at least `steps`, P); overwritten.
         low: a value below it is wanted.
         high: a value above it is wanted.
@@ -60,36 +87,49 @@ def probe(
         stream: of this probe's random start.
 
     Returns:
-        The new part of the Ritz vector of a wanted value that is not among `theta_n`, and the
-        products spent.
+        Whether a wanted eigenvalue is missing; if none is, whether one that is not wanted lies
+        inside the gap of a listed one, whose quadratic bound it would make void.
     """
-    n, P = seen_nP.shape
+    n, P = seen.rows.shape
+    uncrowded = np.zeros(len(seen.gap), dtype=np.bool_)
     steps = min(steps, scratch.shape[0], P - n)
-    v_P = orthonormal_start(seen_nP, seed=seed, stream=stream)
+    v_P = orthonormal_start(seen.rows, seed=seed, stream=stream)
     if v_P is None or steps < 1:
-        return ProbeResult(None, 0)
-    known = int(((theta_n < low) | (theta_n > high)).sum())
+        return ProbeResult(None, uncrowded, None, 0)
+    known = int(((seen.theta < low) | (seen.theta > high)).sum())
     J = np.zeros((n + steps, n + steps))
-    J[np.arange(n), np.arange(n)] = theta_n
-    scale = float(np.abs(theta_n).max(initial=0))
+    J[np.arange(n), np.arange(n)] = seen.theta
+    scale = float(np.abs(seen.theta).max(initial=0))
     for j in range(steps):
         scratch[j] = v_P
         w_P = operator.matvec(scratch[j])
-        w_P, along_seen = orthogonalized(seen_nP, w_P)
+        w_P, along_seen = orthogonalized(seen.rows, w_P)
         w_P, along_new = orthogonalized(scratch[: j + 1], w_P)
-        w_P, again = orthogonalized(seen_nP, w_P)
+        w_P, again = orthogonalized(seen.rows, w_P)
         numbers = torch.cat([along_seen + again, along_new, norm(w_P).view(1)]).tolist()
         size = n + j + 1
         J[:size, size - 1] = J[size - 1, :size] = numbers[:-1]
         scale = max(scale, float(np.linalg.norm(numbers)))
         theta, S = np.linalg.eigh(J[:size, :size])
-        over = np.maximum(theta - high, low - theta)
-        if int((over > 0).sum()) > known:
-            # Of the values beyond, the one with most of its vector in the new rows is the news.
-            share = np.where(over > 0, np.linalg.norm(S[n:], axis=0), 0.0)
-            news = S[n:, int(np.argmax(share))]
-            return ProbeResult(combination(scratch[: j + 1], torch.from_numpy(news.copy())), j + 1)
+        over = (theta > high) | (theta < low)
+        done = j + 1
+        if int(over.sum()) > known:
+            news = _newest(S, over, n, scratch[:done])
+            return ProbeResult(news, ~uncrowded, None, done)
         if numbers[-1] <= 10 * torch.finfo(w_P.dtype).eps * scale:
-            return ProbeResult(None, j + 1)
+            break
         v_P = w_P / numbers[-1]
-    return ProbeResult(None, steps)
+    # The residual of a Ritz vector over both: at most what its two parts leave.
+    rho = np.abs(S[-1]) * numbers[-1] + seen.rho @ np.abs(S[:n])
+    distance = np.abs(theta[None, :] - seen.theta[: len(seen.gap), None])
+    inside = distance + rho < seen.gap[:, None]
+    crowded = inside.sum(axis=1) > 1  # one value inside is the listed one itself
+    neighbours = inside[crowded].any(axis=0)
+    neighbour = _newest(S, neighbours, n, scratch[:done]) if crowded.any() else None
+    return ProbeResult(None, crowded, neighbour, done)
+
+
+def _newest(S: FloatArray, among: NDArray[np.bool_], n: int, new_P: Tensor) -> Tensor:
+    """The new part of that Ritz vector, among some, which lies most in the new rows."""
+    share = np.where(among, np.linalg.norm(S[n:], axis=0), -1.0)
+    return combination(new_P, torch.from_numpy(S[n:, int(np.argmax(share))].copy()))

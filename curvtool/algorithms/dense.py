@@ -31,7 +31,7 @@ def dense(
         report: told of every product.
 
     Returns:
-        The k pairs. P + 2 products, memory about 3 P^2 float64 numbers. A pair's residual counts
+        The k pairs. P + 2 products, memory about 5 P^2 float64 numbers. A pair's residual counts
         the matrix's asymmetry on its vector, and a defect measured by two fresh products with
         random unit vectors: roundings of P columns do not conspire, so that these stand for all.
 

@@ -23,7 +23,8 @@ from curvtool.operators.adapters import as_linear_operator
 from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator, Wrapper
 from curvtool.results import EigenPairs, FloatArray
 
-_Solver = Callable[[LinearOperator, EigenSettings, int], NDArray[Any]]
+# Gives vectors in columns, and whether it stopped because its products were spent.
+_Solver = Callable[[LinearOperator, EigenSettings, int], tuple[NDArray[Any], bool]]
 
 
 def scipy_eigsh(
@@ -37,8 +38,8 @@ def scipy_eigsh(
         report: told of every product.
 
     Returns:
-        The pairs that ARPACK converged, certified; memory is about 2 k + 1 float64 vectors of P
-        numbers on the host.
+        The pairs that ARPACK converged, certified; memory is about 5 k, at least 40, float64
+        vectors of P numbers on the host.
 
     Raises:
         ValueError: for k >= P.
@@ -59,7 +60,7 @@ def scipy_lobpcg(
         report: told of every product.
 
     Returns:
-        The pairs, certified; memory is about 10 k float64 vectors of P numbers on the host.
+        The pairs, certified; memory is about 14 k float64 vectors of P numbers on the host.
 
     Raises:
         ValueError: for `which` LM or BE, or 5 k >= P.
@@ -87,13 +88,10 @@ def _run(
     counted = Counted(operator, budget=budget)
     told = _Told(counted, settings, report)
     watched = Watched(told)
-    spent = False
     try:
-        found = solve(as_linear_operator(watched, dtype=np.float64), settings, budget)
+        found, spent = solve(as_linear_operator(watched, dtype=np.float64), settings, budget)
     except BudgetExhausted:
         found, spent = np.empty((operator.size, 0)), True
-    # ARPACK and LOBPCG return early, with what they have, when their iterations are spent.
-    spent = spent or counted.calls > 0.7 * budget
     counted.budget = settings.max_hvps
     # One more orthogonalisation: LOBPCG's vectors are orthogonal to its tolerance only.
     found = np.linalg.qr(found)[0]
@@ -140,10 +138,13 @@ def _start(size: int, columns: int, seed: int) -> FloatArray:
     return np.asarray(torch.stack(draws, dim=1).numpy(), dtype=np.float64)
 
 
-def _eigsh(operator: LinearOperator, settings: EigenSettings, budget: int) -> NDArray[Any]:
+def _eigsh(
+    operator: LinearOperator, settings: EigenSettings, budget: int
+) -> tuple[NDArray[Any], bool]:
     size, k = operator.shape[0], settings.k
     basis = min(size, max(2 * k + 1, 20))
     start = _start(size, 1, settings.seed)
+    spent = False
     try:
         _, vectors = eigsh(
             operator,
@@ -157,16 +158,18 @@ def _eigsh(operator: LinearOperator, settings: EigenSettings, budget: int) -> ND
             maxiter=max(1, (budget - basis) // max(1, basis - k)),
         )
     except ArpackNoConvergence as stopped:
-        vectors = stopped.eigenvectors
+        vectors, spent = stopped.eigenvectors, True
     except ArpackError:
         if (operator @ start).any():
             raise
         # ARPACK refuses a start that H takes to zero; where H is zero any vectors will do.
         vectors = _start(size, k, settings.seed)
-    return np.asarray(vectors)
+    return np.asarray(vectors), spent
 
 
-def _lobpcg(operator: LinearOperator, settings: EigenSettings, budget: int) -> NDArray[Any]:
+def _lobpcg(
+    operator: LinearOperator, settings: EigenSettings, budget: int
+) -> tuple[NDArray[Any], bool]:
     k = settings.k
     vectors = _start(operator.shape[0], k, settings.seed)
     # LOBPCG stops on an absolute residual: at first by the scale that one product shows, then by
@@ -177,21 +180,24 @@ def _lobpcg(operator: LinearOperator, settings: EigenSettings, budget: int) -> N
     if left < 1:
         raise BudgetExhausted
     while left > 0:
-        with warnings.catch_warnings():
-            # It warns where it stops early; `certified` measures that and says so itself.
-            warnings.simplefilter("ignore", UserWarning)
-            values, vectors, history = lobpcg(
-                operator,
-                vectors,
-                tol=max(goal, float(np.finfo(np.float64).tiny)),
-                maxiter=left,
-                largest=settings.which == "LA",
-                retResidualNormsHistory=True,
-            )
+        try:
+            with warnings.catch_warnings():
+                # It warns where it stops early; `certified` measures that and says so itself.
+                warnings.simplefilter("ignore", UserWarning)
+                values, vectors, history = lobpcg(
+                    operator,
+                    vectors,
+                    tol=max(goal, float(np.finfo(np.float64).tiny)),
+                    maxiter=left,
+                    largest=settings.which == "LA",
+                    retResidualNormsHistory=True,
+                )
+        except BudgetExhausted:
+            return vectors, True  # of the round before
         left -= max(1, len(history))
         floor = 2 * settings.noise * float(np.abs(values).max())
         tighter = max(settings.tol * float(np.abs(values).min()), floor) / 2
         if goal <= tighter:
-            break
+            return vectors, left <= 0
         goal = tighter
-    return np.asarray(vectors)
+    return vectors, True

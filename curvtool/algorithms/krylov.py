@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from curvtool.algorithms.linalg import inner_products, norm, orthogonalized, rotate_rows
-from curvtool.errors import CurvtoolError
+from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
 
@@ -148,6 +148,22 @@ class KrylovDecomposition:
         seen after 10 restarts at m = 60, where r^2 / gap was 1e-20.
         """
         return 8 * float(np.finfo(np.float64).eps) * (1 + self.restarts)
+
+    def require_symmetry(self) -> None:
+        """Hold v_i' A v_j against v_j' A v_i, both of which every step knows for free.
+
+        Raises:
+            PreflightError: when they differ by more than 3 sqrt(eps) of |A|.
+        """
+        allowed = 3 * torch.finfo(self.basis.dtype).eps ** 0.5
+        if self.asymmetry > allowed * self.scale:
+            raise PreflightError(
+                "The product is not that of a symmetric matrix over the whole dataset: u'Hv and "
+                f"v'Hu differ by {self.asymmetry / self.scale:.1e} of |H|, {allowed:.1e} is "
+                "allowed. Either it changes from product to product (look for dropout, "
+                "augmentation or shuffling in the data, or hooks with a state), or its rounding is "
+                "that large (look for parts in lower precision, or try another --dtype)."
+            )
 
     def ritz(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Ritz values, primitive vectors in columns, and residual norms: (n,), (n, n), (n,)."""

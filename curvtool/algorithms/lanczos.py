@@ -12,9 +12,10 @@ from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from curvtool.algorithms.certify import COMBINATIONS, recurrence_defect, true_residuals
-from curvtool.algorithms.completeness import PROBE_STEPS, probe
+from curvtool.algorithms.completeness import PROBE_STEPS, Seen, probe
 from curvtool.algorithms.krylov import KrylovDecomposition
 from curvtool.algorithms.linalg import combination, orthonormal_start
 from curvtool.algorithms.ritz import (
@@ -26,7 +27,6 @@ from curvtool.algorithms.ritz import (
     wanted,
 )
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
-from curvtool.errors import PreflightError
 from curvtool.operators.base import Counted, SymmetricOperator
 from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
 
@@ -113,6 +113,7 @@ class _Solve:
         self.defect = 0.0  # of the recurrence, as last measured
         self.certification = Certification.NONE
         self.exact: tuple[FloatArray, FloatArray] | None = None
+        self.crowded: bool | NDArray[np.bool_] = False  # wanted pairs whose gap a probe found taken
         self.rotated = False  # whether the first rows are the wanted pairs
         self.history: dict[str, list[float]] = {
             name: [] for name in ("hvps", "seconds", "converged", "worst_ratio")
@@ -141,7 +142,7 @@ class _Solve:
         if completeness is None:
             completeness = Completeness.NOT_PROBED
         unproved = completeness in {Completeness.NOT_PROBED, Completeness.MISSING}
-        if unproved and outcome is Outcome.CONVERGED:
+        if (unproved or np.any(self._shortfall(view) > 1)) and outcome is Outcome.CONVERGED:
             outcome = Outcome.MAX_HVPS
         return self._result(view, outcome, completeness)
 
@@ -149,6 +150,7 @@ class _Solve:
         """Expand and restart until the pairs converge, or the products run out."""
         krylov, k = self.krylov, self.settings.k
         self.certification, self.exact, self.rotated = Certification.NONE, None, False
+        self.crowded = False
         stage, probed = "solve", self.stages["probe"]
         while True:
             if krylov.full:
@@ -157,7 +159,7 @@ class _Solve:
                 return self._view(), True
             krylov.expand()
             self.stages[stage] += 1
-            self._refuse_asymmetry()
+            krylov.require_symmetry()
             view = self._view()
             ratio_k = self._shortfall(view)
             self._tell(stage, ratio_k)
@@ -192,18 +194,6 @@ class _Solve:
         lowest = view.theta[bottom] - 2 * view.rho[bottom]
         return bool(highest <= high and lowest >= low)
 
-    def _refuse_asymmetry(self) -> None:
-        """Stop when v_i' A v_j and v_j' A v_i, both known for free, are not the same number."""
-        krylov = self.krylov
-        allowed = 3 * torch.finfo(krylov.basis.dtype).eps ** 0.5
-        if krylov.asymmetry > allowed * krylov.scale:
-            raise PreflightError(
-                f"The product stopped being that of a symmetric matrix after {self.operator.calls} "
-                f"products: u'Hv and v'Hu differ by {krylov.asymmetry / krylov.scale:.1e} of |H|, "
-                f"{allowed:.1e} is allowed. Something changes from product to product: look for "
-                "dropout, augmentation or shuffling in the data, or hooks with a state."
-            )
-
     def _inject_random(self) -> bool:
         """Continue an invariant subspace with a fresh direction; False where none is left."""
         for _ in range(3):  # that a random vector lies in the span to 1e-3 is next to impossible
@@ -220,10 +210,12 @@ class _Solve:
         limit, k = self.krylov.limit, self.settings.k
         return min(k + (limit - k) // 2, limit - 3)
 
-    def _restart(self, view: _View, keep: int) -> None:
+    def _restart(self, view: _View, keep: int) -> Indices:
+        """Keep so many Ritz vectors, the wanted ones first; returns which."""
         near = wanted(view.theta, self.settings.which, keep)
         order = np.concatenate([view.order, near[~np.isin(near, view.order)]])[:keep]
         self.krylov.restart(view.theta[order], view.S[:, order])
+        return order
 
     def _certify(self, view: _View) -> _Verdict:
         """Measure the recurrence's defect and hold the pairs with it against the tolerance."""
@@ -281,14 +273,13 @@ class _Solve:
         # near misses of the wanted pairs sharpen the probe.
         theta_k, _, bound_k = self._figures(view)
         scratch = max(PROBE_STEPS, (krylov.limit - settings.k) // 2)
-        self._restart(view, max(settings.k, min(krylov.limit - scratch, krylov.size)))
+        kept = self._restart(view, max(settings.k, min(krylov.limit - scratch, krylov.size)))
         self.rotated = True
         low, high = beyond(theta_k, settings.which, margin=bound_k)
         self.streams += 1
         found = probe(
             self.operator,
-            krylov.rows,
-            np.diag(krylov.projected),
+            Seen(krylov.rows, view.theta[kept], view.rho[kept], self._gaps(view)),
             krylov.basis[krylov.size :],
             low=low,
             high=high,
@@ -298,9 +289,15 @@ class _Solve:
             stream=self.streams,
         )
         self.stages["probe"] += found.products
-        if found.missing is None or not krylov.inject(found.missing):
+        self.crowded = found.crowded
+        direction = found.missing
+        if direction is None and np.any(self._shortfall(view) > 1):
+            direction = found.neighbour
+        if direction is None:
             return Completeness.PROBED
-        return None if self._affords_a_step() else Completeness.MISSING
+        if self._affords_a_step() and krylov.inject(direction):
+            return None
+        return Completeness.PROBED if found.missing is None else Completeness.MISSING
 
     @property
     def _noise(self) -> float:
@@ -317,17 +314,14 @@ class _Solve:
         r_k = view.rho[view.order] + self.defect
         if self.exact is not None:
             theta_k, r_k = self.exact
-        gap_k = gaps(view.theta, view.rho)[view.order]
-        if self.krylov.size <= self.settings.k and not self.krylov.complete:
-            # So few Ritz values say nothing of the rest of the spectrum.
-            gap_k = np.zeros_like(gap_k)
-        bound_k = value_bounds(
-            r_k,
-            gap_k,
-            noise=self._noise,
-            largest=view.largest,
-        )
+        bound_k = value_bounds(r_k, self._gaps(view), noise=self._noise, largest=view.largest)
         return theta_k, r_k, bound_k
+
+    def _gaps(self, view: _View) -> FloatArray:
+        """Gaps of the wanted pairs, zero where nothing vouches for them."""
+        few = len(view.theta) <= self.settings.k and len(view.theta) < self.operator.size
+        gap_k = gaps(view.theta, view.rho)[view.order]
+        return np.where(self.crowded | few, 0.0, gap_k)
 
     def _shortfall(self, view: _View) -> FloatArray:
         theta_k, r_k, bound_k = self._figures(view)

@@ -91,7 +91,7 @@ def gaussian(
     Returns:
         A vector of shape (size,).
     """
-    # Both numbers enter the state through an odd multiplier, so that (0, 1) and (1, 0) differ.
+    # The seed is spread out, so that (seed 0, stream 1) and (seed 1, stream 0) differ.
     generator = torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63)
     drawn = torch.float64 if dtype == torch.float64 else torch.float32
     return torch.randn(size, generator=generator, dtype=drawn).to(device=device, dtype=dtype)

@@ -13,9 +13,10 @@ from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from curvtool.algorithms.completeness import PROBE_STEPS, probe
+from curvtool.algorithms.completeness import PROBE_STEPS, ProbeResult, Seen, probe
 from curvtool.algorithms.linalg import inner_products, norm, rotate_rows
 from curvtool.algorithms.ritz import beyond, gaps, shortfall, value_bounds, wanted
 from curvtool.algorithms.settings import EigenSettings
@@ -88,13 +89,21 @@ def certified(
         gap = np.minimum(gap, np.maximum(np.maximum(low - theta, theta - high), 0.0))
     if len(theta) < settings.k:
         gap = np.zeros_like(gap)  # a list with holes says nothing of what is not listed
-    bound = value_bounds(rho, gap, noise=settings.noise, largest=largest)
-    ratio = shortfall(theta, bound, rho, settings, noise=settings.noise, largest=largest)
-    met = ratio <= 1
+
+    def judged() -> tuple[FloatArray, NDArray[np.bool_]]:
+        bound = value_bounds(rho, gap, noise=settings.noise, largest=largest)
+        ratio = shortfall(theta, bound, rho, settings, noise=settings.noise, largest=largest)
+        return bound, ratio <= 1
+
+    bound, met = judged()
     all_met = len(theta) == settings.k and bool(met.all())
     completeness = Completeness.EXHAUSTIVE if complete else Completeness.NOT_PROBED
     if all_met and not complete and operator.left >= min(PROBE_STEPS, operator.size - len(theta)):
-        completeness = _probed(watched, Y_kP, theta, bound, settings)
+        seen = _probed(watched, Seen(Y_kP, theta, rho, gap), bound, settings)
+        completeness = Completeness.PROBED if seen.missing is None else Completeness.MISSING
+        gap = np.where(seen.crowded, 0.0, gap)
+        bound, met = judged()
+        all_met = bool(met.all())
     outcome = Outcome.MAX_HVPS if spent or all_met else Outcome.STAGNATED
     if completeness is Completeness.MISSING:
         outcome = Outcome.INCOMPLETE
@@ -148,20 +157,11 @@ def _rayleigh_ritz(
 
 
 def _probed(
-    operator: Watched, Y_kP: Tensor, theta: FloatArray, bound: FloatArray, settings: EigenSettings
-) -> Completeness:
-    low, high = beyond(theta, settings.which, margin=bound)
-    steps = min(PROBE_STEPS, operator.size - len(theta))
+    operator: Watched, seen: Seen, bound: FloatArray, settings: EigenSettings
+) -> ProbeResult:
+    low, high = beyond(seen.theta, settings.which, margin=bound)
+    steps = min(PROBE_STEPS, operator.size - len(seen.theta))
     scratch = torch.empty((steps, operator.size), dtype=operator.dtype, device=operator.device)
-    seen = probe(
-        operator,
-        Y_kP,
-        theta,
-        scratch,
-        low=low,
-        high=high,
-        steps=steps,
-        seed=settings.seed,
-        stream=7919,
+    return probe(
+        operator, seen, scratch, low=low, high=high, steps=steps, seed=settings.seed, stream=7919
     )
-    return Completeness.PROBED if seen.missing is None else Completeness.MISSING

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curvtool.algorithms.completeness import PROBE_STEPS, probe
+from curvtool.algorithms.completeness import PROBE_STEPS, Seen, probe
 from curvtool.operators.base import Counted
 from tests.algorithms.matrices import diagonal
 
@@ -18,8 +18,7 @@ def _probe(
     counted = Counted(diagonal(EIGENVALUES))
     result = probe(
         counted,
-        STANDARD[found],
-        EIGENVALUES[found],
+        Seen(STANDARD[found], EIGENVALUES[found], np.zeros(len(found)), np.zeros(len(found))),
         torch.empty((steps, 100), dtype=torch.float64),
         low=low,
         high=high,
@@ -53,3 +52,24 @@ def test_only_the_end_that_is_asked_for_counts() -> None:
 
 def test_nothing_is_left_to_probe_when_all_is_found() -> None:
     assert _probe(list(range(100)), -1.0, 1.0, 0) is None
+
+
+def test_a_neighbour_inside_a_gap_voids_that_gap_and_no_other() -> None:
+    """The unlisted copy of 12.8 is not wanted, but the listed one's bound relies on its absence."""
+    counted = Counted(diagonal(EIGENVALUES))
+    seen = Seen(STANDARD[[2, 0]], EIGENVALUES[[2, 0]], np.zeros(2), np.array([1.5, 3.0]))
+    for seed in range(20):
+        result = probe(
+            counted,
+            seen,
+            torch.empty((PROBE_STEPS, 100), dtype=torch.float64),
+            low=-np.inf,
+            high=20.0,
+            steps=PROBE_STEPS,
+            seed=seed,
+            stream=1,
+        )
+        assert result.missing is None
+        assert list(result.crowded) == [False, True]
+        assert result.neighbour is not None
+        assert abs(float(result.neighbour[1])) > 0.5
