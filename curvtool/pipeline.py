@@ -117,11 +117,11 @@ def run_spectrum(
     with full_precision():
         device = _device(config.compute.device)
         memory = config.compute.memory or default_memory(device)
-        tell(f"evaluating the loss on {loaded.problem.examples:,} examples")
         objective = _objective(config, loaded.problem, device, memory)
-        evaluation = objective.evaluate()
         k, method = _pairs_and_method(config, objective.size)
         room = _share_memory(config, objective, k, method, memory)
+        tell(f"evaluating the loss on {loaded.problem.examples:,} examples")
+        evaluation = objective.evaluate()
         way = "retained-graph" if config.compute.hvp == "auto" else config.compute.hvp
         tell("checking the product against float64 differences")
         checked = preflight(objective, way=way, seed=config.compute.seed)
@@ -256,7 +256,7 @@ def _share_memory(
     config: SpectrumConfig, objective: Objective, k: int, method: str, memory: int
 ) -> _Room:
     """Divide the memory: parameters and vectors first, then the basis, the rest for graphs."""
-    vector = objective.size * torch.finfo(objective.dtype).bits // 8
+    vector = objective.size * objective.dtype.itemsize
     least = min(objective.size, k + BASIS_ABOVE_K)
     basis = min(objective.size, config.basis or default_basis(k, objective.size))
     taken = _WORKING_VECTORS + (k if config.vectors else 0)

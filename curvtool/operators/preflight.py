@@ -21,6 +21,7 @@ from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.forward_over_reverse import forward_over_reverse
 from curvtool.operators.hessian import HessianOperator
 from curvtool.problem.objective import Evaluation, Objective
+from curvtool.problem.wording import first_line
 from curvtool.results import Check, Preflight
 
 EXAMPLES = 32
@@ -64,10 +65,11 @@ def preflight(objective: Objective, *, way: str, seed: int) -> Preflight:
         )
     ]
     _refuse(checks, "Dropout, random layers or augmentation are active", None, sample)
+    floor = _rounding(sample, first)
     product = HessianOperator(sample, way=way).matvec
     u_P, v_P = (_direction(sample, seed=seed, stream=i) for i in (0, 1))
     Hu_P, Hv_P = product(u_P), product(v_P)
-    asymmetry = _asymmetry(u_P, v_P, Hu_P, Hv_P, floor=_rounding(sample, first))
+    asymmetry = _asymmetry(u_P, v_P, Hu_P, Hv_P, floor=floor)
     checks.append(_check("symmetry", asymmetry, 3 * eps**0.5, "u'Hv = v'Hu"))
     reference = _reference(objective, way, v_P)
     if not checks[-1].passed:
@@ -79,7 +81,6 @@ def preflight(objective: Objective, *, way: str, seed: int) -> Preflight:
     if reference.double is None:
         problem = f"no float64 reference: {reference.problem}"
         checks.append(_unmade("differences", DIFFERENCES_ALLOWED, problem))
-        floor = _rounding(sample, first)
         second, where = _second_way(sample, Hv_P, v_P, allowed=3 * eps**0.5, floor=floor)
         _refuse([second], "Two exact ways disagree", where, sample)
     else:
@@ -100,7 +101,7 @@ def preflight(objective: Objective, *, way: str, seed: int) -> Preflight:
             )
     if second is not None:
         checks.append(second)
-    noise, source = _noise(sample, product, reference, probes, second, _rounding(sample, first))
+    noise, source = _noise(sample, product, reference, probes, second, floor)
     return Preflight(
         checks=tuple(checks),
         noise=max(noise, LEAST_NOISE * eps),
@@ -131,7 +132,7 @@ def _reference(objective: Objective, way: str, v_P: Tensor) -> _Reference:
         raise
     except (RuntimeError, TypeError, ValueError, CurvtoolError) as problem:
         # A model may hold tensors that do not follow `.to(float64)`; that is no fault of its H.
-        return _Reference(None, lambda v: v, v_P, problem=_first_line(problem))
+        return _Reference(None, lambda v: v, v_P, problem=first_line(problem, most=200))
 
 
 def _noise(
@@ -186,7 +187,7 @@ def _second_way(
         raise
     except (RuntimeError, TypeError, ValueError) as problem:
         # Code of the user among them: dual tensors are new to it.
-        reason = _first_line(problem)
+        reason = first_line(problem, most=200)
         return _unmade(name, allowed, f"forward-over-reverse is not possible: {reason}"), None
     detail = "forward-over-reverse gives the same product"
     defect = _distance(exact_P, other_P, floor=floor * float(v_P.norm()))
@@ -199,10 +200,6 @@ def _rounding(objective: Objective, there: Evaluation) -> float:
     gradient = float(there.gradient_P.norm())
     eps = torch.finfo(objective.dtype).eps
     return ROUNDING * eps * max(gradient / size, abs(there.loss) / (size * size))
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem) or type(problem).__name__).splitlines()[0][:200]
 
 
 def _distance(a_P: Tensor, b_P: Tensor, *, floor: float = 0.0) -> float:

@@ -19,12 +19,13 @@ from curvtool.errors import InputError
 from curvtool.problem.batch import Batch, Loss
 from curvtool.problem.copying import copied
 from curvtool.problem.derivatives import missing_derivatives_named
-from curvtool.problem.parameters import ParameterLayout, lay_out, some
+from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
 from curvtool.problem.twice import (
     AttentionSeen,
     prepare_modules,
     twice_differentiable,
 )
+from curvtool.problem.wording import listed
 
 
 @final
@@ -138,8 +139,7 @@ class Objective:
 
     def batch_loss(self, index: int) -> Tensor:
         """The batch's term of the dataset mean, w_b loss_b / sum_b w_b: a scalar with graph."""
-        with twice_differentiable():
-            return self.loss(self.module, self.batch(index)).mean * self.share(index)
+        return self._forward(index) * self.share(index)
 
     def batch_gradient(self, index: int) -> tuple[Tensor, ...]:
         """Gradient of `batch_loss` with its graph, one tensor for each of the layout's.
@@ -262,7 +262,7 @@ class Objective:
                 "parameters the loss reaches."
             )
         names = [name for name, r in zip(self.layout.names, reached, strict=True) if not r]
-        note = f"The loss never reaches {some(names)}: their part of H is zero."
+        note = f"The loss never reaches {listed(names, most=MOST_NAMES)}: their part of H is zero."
         if names and note not in self.notes:
             self.notes.append(note)
 

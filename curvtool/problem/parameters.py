@@ -11,6 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from curvtool.errors import InputError
+from curvtool.problem.wording import listed
+
+# Names that a note spells out.
+MOST_NAMES = 4
 
 
 @final
@@ -84,7 +88,8 @@ def lay_out(
     notes = []
     if frozen:
         notes.append(
-            f"{_count(len(frozen), 'frozen parameter tensor')} not differentiated: {some(frozen)}."
+            f"{_count(len(frozen), 'frozen parameter tensor')} not differentiated: "
+            f"{listed(frozen, most=MOST_NAMES)}."
         )
     if left_out:
         notes.append(
@@ -92,7 +97,7 @@ def lay_out(
         )
     tied = _tied_names(module)
     if tied:
-        notes.append(f"Tied parameters are counted once: {some(tied)}.")
+        notes.append(f"Tied parameters are counted once: {listed(tied, most=MOST_NAMES)}.")
     layout = ParameterLayout(
         names=tuple(name for name, _ in chosen),
         shapes=tuple(p.shape for _, p in chosen),
@@ -110,12 +115,6 @@ def _tied_names(module: nn.Module) -> list[str]:
         else:
             first[id(parameter)] = name
     return tied
-
-
-def some(names: Sequence[str], most: int = 4) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _count(number: int, noun: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SCHEMA = "curvtool-checkpoint/1"
-SECTIONS = ("model", "data", "loss")
+from curvtool.problem.checkpoint.read import SCHEMA
+from curvtool.problem.spec import HEADS
 
 
 def save_checkpoint(
@@ -89,10 +89,10 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 def _checked_problem(problem: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy of `problem` in plain JSON types."""
     for section, value in problem.items():
-        if section not in SECTIONS:
+        if section not in HEADS:
             raise ValueError(
                 f"save_checkpoint needs the sections of problem to be among "
-                f"{', '.join(SECTIONS)}; got {section!r}."
+                f"{', '.join(HEADS)}; got {section!r}."
             )
         if not isinstance(value, Mapping):
             raise ValueError(

@@ -29,7 +29,6 @@ class Glyphs:
     passed: str
     failed: str
     unknown: str
-    bullet: str
     bar: str
     bar_right_half: str
     bar_left_half: str
@@ -52,7 +51,6 @@ UNICODE = Glyphs(
     passed="✓",
     failed="✗",
     unknown="–",
-    bullet="•",
     bar="━",
     bar_right_half="╺",
     bar_left_half="╸",
@@ -74,7 +72,6 @@ ASCII = Glyphs(
     passed="+",
     failed="x",
     unknown="-",
-    bullet="*",
     bar="#",
     bar_right_half="#",
     bar_left_half="#",

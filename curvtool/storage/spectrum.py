@@ -111,9 +111,12 @@ def _header(run: SpectrumRun) -> RunHeader:
 
 def _write_facts(file: Any, run: SpectrumRun) -> None:
     pairs = run.pairs
-    for name, record in (("problem", run.problem), ("plan", run.plan)):
+    for name, record in (
+        ("problem", run.problem),
+        ("plan", run.plan),
+        ("preflight", run.preflight),
+    ):
         file.attrs[name] = strictjson.dumps(dataclasses.asdict(record))
-    file.attrs["preflight"] = strictjson.dumps(dataclasses.asdict(run.preflight))
     file.attrs["completeness"] = pairs.completeness.value
     file.attrs["certification"] = pairs.certification.value
     file.attrs["which"] = pairs.which

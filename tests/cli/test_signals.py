@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,19 +171,26 @@ def closed_pipe() -> int:
     return writer
 
 
+def run_into(
+    folder: Path, stdout: Any, *words: str, stderr: Any = subprocess.PIPE
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command with its output going somewhere."""
+    return subprocess.run(
+        command(*words),
+        cwd=folder,
+        env=environment(),
+        stdout=stdout,
+        stderr=stderr,
+        check=False,
+        timeout=120,
+    )
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_reader_who_stops_reading_is_no_error(tmp_path: Path, form: tuple[str, ...]) -> None:
     write_spectrum(tmp_path / "run.h5", runs.run())
     writer = closed_pipe()
-    ended = subprocess.run(
-        command("show", "run.h5", *form),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        check=False,
-        timeout=60,
-    )
+    ended = run_into(tmp_path, writer, "show", "run.h5", *form)
     os.close(writer)
     assert ended.returncode == ExitCode.DONE
     assert not ended.stderr
@@ -190,15 +198,7 @@ def test_a_reader_who_stops_reading_is_no_error(tmp_path: Path, form: tuple[str,
 
 def test_a_solve_goes_on_when_nobody_reads(tmp_path: Path) -> None:
     writer = closed_pipe()
-    ended = subprocess.run(
-        command("spectrum", *QUICK),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=writer,
-        stderr=writer,
-        check=False,
-        timeout=120,
-    )
+    ended = run_into(tmp_path, writer, "spectrum", *QUICK, stderr=writer)
     os.close(writer)
     assert ended.returncode == ExitCode.DONE
     assert read_run(tmp_path / "digits_mlp.spectrum.h5").pairs.outcome is Outcome.CONVERGED
@@ -208,15 +208,7 @@ def test_a_solve_goes_on_when_nobody_reads(tmp_path: Path) -> None:
 def test_a_report_that_finds_no_room_says_so(tmp_path: Path) -> None:
     write_spectrum(tmp_path / "run.h5", runs.run())
     with Path("/dev/full").open("w") as full:
-        ended = subprocess.run(
-            command("show", "run.h5"),
-            cwd=tmp_path,
-            env=environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=60,
-        )
+        ended = run_into(tmp_path, full, "show", "run.h5")
     assert ended.returncode == ExitCode.UNUSABLE_INPUT
     assert ended.stderr.startswith(b"curvtool: The report was expected to go to stdout")
     assert b"Traceback" not in ended.stderr
@@ -244,15 +236,7 @@ def test_streams_may_be_closed(tmp_path: Path, arguments: list[str], code: ExitC
 
 def test_help_may_be_left_unread(tmp_path: Path) -> None:
     writer = closed_pipe()
-    ended = subprocess.run(
-        command("spectrum", "--help"),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        check=False,
-        timeout=60,
-    )
+    ended = run_into(tmp_path, writer, "spectrum", "--help")
     os.close(writer)
     assert ended.returncode == ExitCode.DONE
     assert not ended.stderr

@@ -10,7 +10,8 @@ from torch import nn
 
 from curvtool.errors import ExitCode, InputError
 from curvtool.problem.models import gpt, mlp
-from curvtool.problem.parameters import ParameterLayout, lay_out, some
+from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
+from curvtool.problem.wording import listed
 
 SHAPES = st.lists(st.lists(st.integers(0, 4), max_size=3).map(torch.Size), min_size=1, max_size=6)
 
@@ -109,6 +110,6 @@ def test_nothing_to_differentiate_is_refused_with_what_there_is() -> None:
 
 @given(count=st.integers(1, 12))
 def test_some_names_are_shown_and_the_others_counted(count: int) -> None:
-    text = some([f"n{i}" for i in range(count)])
+    text = listed([f"n{i}" for i in range(count)], most=MOST_NAMES)
     assert text.count("n") - text.count("and") == min(count, 4)
     assert (f"and {count - 4} more" in text) == (count > 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,6 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.losses.parts import Formula
-
-ClassAxis = Literal["auto", "first", "last"]
 
 
 def cross_entropy(
