@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from curvtool.problem.checkpoint.read import SCHEMA
 from curvtool.problem.models import BUILTIN_MODELS
-from curvtool.problem.save import SCHEMA, save_checkpoint
+from curvtool.problem.save import save_checkpoint
 
 PROBLEM: dict[str, Any] = {
     "model": {"build": "mlp", "kwargs": {"sizes": (4, 3, 2), "bias": True}},
