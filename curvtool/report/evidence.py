@@ -32,7 +32,9 @@ def plan_facts(plan: Plan, page: Page) -> list[Text]:
         f"basis {numbers.memory(plan.bytes_basis)}",
         f"limit {numbers.memory(plan.memory_limit)}",
     ]
-    each = [f"{numbers.duration(plan.seconds_per_product)} per product"]
+    each = []
+    if plan.seconds_per_product is not None:
+        each.append(f"{numbers.duration(plan.seconds_per_product)} per product")
     return [*fact("way", way + each, page), *fact("memory", memory, page)]
 
 
