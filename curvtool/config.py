@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, ClassVar, Literal, final
 
 from curvtool.errors import UsageError
 
@@ -14,10 +14,21 @@ Method = Literal["auto", "dense", "lanczos", "power", "eigsh", "lobpcg"]
 Accuracy = Literal["values", "vectors"]
 Certify = Literal["combinations", "full"]
 DType = Literal["float32", "float64"]
-Way = Literal["auto", "retained-graph", "reverse-over-reverse"]
+Way = Literal[
+    "auto",
+    "retained-graph",
+    "compiled",
+    "linearized",
+    "reverse-over-reverse",
+    "forward-over-reverse",
+    "reverse-over-forward",
+    "double-vjp",
+    "finite-difference",
+]
 
 DEFAULT_TOP_K = 20
 DEFAULT_MAX_HVPS = 2000
+DEFAULT_ROUNDS = 7
 DEFAULT_TOL: Mapping[Accuracy, float] = {"values": 1e-4, "vectors": 1e-3}
 # Ten steps of the completeness probe need rows of the basis, and a restart two more.
 BASIS_ABOVE_K = 12
@@ -101,6 +112,7 @@ class SpectrumConfig:
     certify: Certify = "combinations"
     vectors: bool = False
     momentum: float = 0.0
+    kind: ClassVar[str] = "spectrum"
 
     def __post_init__(self) -> None:
         """Hold the options against one another.
@@ -137,13 +149,41 @@ class SpectrumConfig:
 
     def request(self) -> dict[str, Any]:
         """What decides the result: everything but where it is computed and with how much room."""
-        plain = asdict(self)
-        plain["problem"].pop("trust")
-        plain["problem"].pop("checkpoint")
-        plain["problem"].pop("problem")
+        plain = _request(self)
         plain["compute"].pop("memory")
         plain["compute"].pop("device")
         plain["top_k"] = None if self.all_pairs else self.top_k or DEFAULT_TOP_K
         plain.pop("max_hvps")
         plain.pop("basis")
         return plain
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """A `bench` run.
+
+    Attributes:
+        problem: what is differentiated.
+        compute: where and how precisely; `hvp` and `memory` are not consulted.
+        ways: to compare, by name; empty for all.
+        rounds: interleaved repetitions.
+    """
+
+    problem: ProblemConfig
+    compute: ComputeConfig
+    ways: Sequence[str] = ()
+    rounds: int = DEFAULT_ROUNDS
+    kind: ClassVar[str] = "bench"
+
+    def request(self) -> dict[str, Any]:
+        """What decides the result: figures of another machine are another result, though."""
+        return _request(self)
+
+
+def _request(config: SpectrumConfig | BenchConfig) -> dict[str, Any]:
+    """The config without what names the same problem in other words."""
+    plain = asdict(config)
+    for name in ("trust", "checkpoint", "problem"):
+        plain["problem"].pop(name)
+    return plain

@@ -14,10 +14,12 @@ import torch
 from curvtool.algorithms.certify import COMBINATIONS, enlargement
 from curvtool.algorithms.ritz import gaps, shortfall, value_bounds, wanted
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
-from curvtool.operators.base import SymmetricOperator
+from curvtool.operators.base import SymmetricOperator, products
 from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
 
 DENSE_LIMIT = 5000
+# Rows handed to the operator at once, which divides them as its memory allows.
+ROWS = 64
 
 
 def dense(
@@ -42,16 +44,16 @@ def dense(
     if not 1 <= settings.k <= P:
         raise ValueError(f"dense needs 1 <= k <= P = {P}, got k = {settings.k}.")
     began = time.perf_counter()
-    H = np.empty((P, P))
-    unit = torch.zeros(P, dtype=operator.dtype, device=operator.device)
-    for j in range(P):
-        unit[j] = 1.0
-        H[:, j] = operator.matvec(unit).detach().cpu().double().numpy()
-        unit[j] = 0.0
+    H = np.empty((P, P))  # its rows are its columns
+    for begin in range(0, P, ROWS):
+        end = min(P, begin + ROWS)
+        rows = torch.zeros((end - begin, P), dtype=operator.dtype, device=operator.device)
+        rows[:, begin:end].fill_diagonal_(1.0)
+        H[begin:end] = products(operator, rows).detach().cpu().double().numpy()
         report(
             Progress(
                 stage="dense",
-                hvps=j + 1,
+                hvps=end,
                 max_hvps=P + COMBINATIONS,
                 converged=0,
                 wanted=settings.k,

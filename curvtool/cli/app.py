@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from curvtool.cli import options as opt
+from curvtool.cli.bench import bench
+from curvtool.cli.check import check
 from curvtool.cli.console import say, silence_stdout
 from curvtool.cli.guard import guarded
 from curvtool.cli.spectrum import spectrum
@@ -23,6 +25,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(spectrum)
+app.command()(check)
+app.command()(bench)
 
 
 def _print_version(wanted: bool) -> None:

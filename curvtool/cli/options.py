@@ -106,7 +106,7 @@ Out = Annotated[
         "-o",
         "--out",
         help="Run file.",
-        show_default="CHECKPOINT.spectrum.h5 here",
+        show_default="CHECKPOINT.COMMAND.h5 here",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -97,26 +97,49 @@ def finished_before(
     Raises:
         InputError: when the file holds another request.
     """
-    found = peek(path)
-    if not isinstance(found, RunHeader):
+    found = refuse_another_request(path, request, config=config, identity=identity)
+    if found is None:
         return False
-    if found.environment.get("request") != request:
-        before = dict(found.config)
-        if not before.get("all_pairs"):
-            before["top_k"] = before.get("top_k") or DEFAULT_TOP_K
-        differing = _differing(before, config) + [
-            _otherwise(name)
-            for name, value in identity.items()
-            if _text(found.environment.get(name)) != _text(value)
-        ]
-        raise InputError(
-            f"The output {path} holds another run, of {_described(found)}. What differs: "
-            f"{'; '.join(differing) or f'curvtool was version {found.version}'}. Show it with "
-            f"'curvtool show {path}', name another file with --out, or replace it with --force."
-        )
     spent = found.config.get("max_hvps")
     ended = found.outcome != "max_hvps"
     return ended or (isinstance(spent, int) and spent >= max_hvps)
+
+
+def refuse_another_request(
+    path: Path, request: str, *, config: Mapping[str, Any], identity: Mapping[str, Any]
+) -> RunHeader | None:
+    """Say no to replacing the answer to another request.
+
+    Args:
+        path: of the output.
+        request: digest of what is asked.
+        config: what is asked, to name what differs.
+        identity: hashes and spec of what it is asked of, likewise.
+
+    Returns:
+        The header of the file with the same request's answer; None where there is no file.
+
+    Raises:
+        InputError: when the file holds another request.
+    """
+    found = peek(path)
+    if not isinstance(found, RunHeader):
+        return None
+    if found.environment.get("request") == request:
+        return found
+    before = dict(found.config)
+    if found.kind == "spectrum" and not before.get("all_pairs"):
+        before["top_k"] = before.get("top_k") or DEFAULT_TOP_K
+    differing = _differing(before, config) + [
+        _otherwise(name)
+        for name, value in identity.items()
+        if _text(found.environment.get(name)) != _text(value)
+    ]
+    raise InputError(
+        f"The output {path} holds another run, of {_described(found)}. What differs: "
+        f"{'; '.join(differing) or f'curvtool was version {found.version}'}. Show it with "
+        f"'curvtool show {path}', name another file with --out, or replace it with --force."
+    )
 
 
 def _look(path: Path, checkpoint: Path) -> RunHeader | Foreign | None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from curvtool.cli.console import printing
 from curvtool.errors import ExitCode
-from curvtool.report.json import spectrum_json
+from curvtool.report.bench import bench_report
+from curvtool.report.check import check_report
+from curvtool.report.json import bench_json, check_json, spectrum_json
 from curvtool.report.spectrum import spectrum_report
-from curvtool.results import SpectrumRun
+from curvtool.results import BenchRun, CheckRun, SpectrumRun
 from curvtool.storage.run import read_run
+
+Run = TypeVar("Run")
 
 
 def show_run(path: Path, *, as_json: bool, verbose: bool, console: Console) -> ExitCode:
@@ -34,20 +40,42 @@ def show_run(path: Path, *, as_json: bool, verbose: bool, console: Console) -> E
     return ExitCode.DONE
 
 
-def print_run(run: SpectrumRun, *, as_json: bool, verbose: bool, console: Console) -> None:
-    """Print a run, as after a solve or from its file.
+def print_run(
+    run: SpectrumRun | BenchRun, *, as_json: bool, verbose: bool, console: Console
+) -> None:
+    """Print a run, as after its computation or from its file.
 
     Args:
         run: what to show.
         as_json: whether to print one JSON object instead of the report.
-        verbose: whether to list every pair.
+        verbose: whether to list everything.
         console: to print to; off a terminal only plain lines are printed.
     """
+    if isinstance(run, BenchRun):
+        _print(run, bench_report, bench_json, console, as_json=as_json, verbose=verbose)
+    else:
+        _print(run, spectrum_report, spectrum_json, console, as_json=as_json, verbose=verbose)
+
+
+def print_check(run: CheckRun, *, as_json: bool, verbose: bool, console: Console) -> None:
+    """Print what `curvtool check` found; the arguments are those of `print_run`."""
+    _print(run, check_report, check_json, console, as_json=as_json, verbose=verbose)
+
+
+def _print(
+    run: Run,
+    report: Callable[..., RenderableType],
+    as_record: Callable[[Run], dict[str, Any]],
+    console: Console,
+    *,
+    as_json: bool,
+    verbose: bool,
+) -> None:
     if as_json:
         with printing():
-            console.out(json.dumps(spectrum_json(run), allow_nan=False, indent=2), highlight=False)
+            console.out(json.dumps(as_record(run), allow_nan=False, indent=2), highlight=False)
         return
-    report = spectrum_report(
+    made = report(
         run,
         width=console.width,
         unicode=console.encoding.lower().startswith("utf"),
@@ -55,4 +83,4 @@ def print_run(run: SpectrumRun, *, as_json: bool, verbose: bool, console: Consol
         verbose=verbose,
     )
     with printing():
-        console.print(report, soft_wrap=True)
+        console.print(made, soft_wrap=True)

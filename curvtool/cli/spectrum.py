@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curvtool.cli import options as opt
-from curvtool.cli.guard import guarded
-from curvtool.cli.values import device_name, finite, parse_bytes, positive
+from curvtool.cli.common import Common, with_common
+from curvtool.cli.values import positive
 from curvtool.config import (
     DEFAULT_MAX_HVPS,
     DEFAULT_TOL,
     LEAST_HVPS,
     Accuracy,
     Certify,
-    ComputeConfig,
     Method,
-    ProblemConfig,
     SpectrumConfig,
     Which,
 )
-from curvtool.errors import ExitCode, UsageError
+from curvtool.errors import ExitCode
 
 if TYPE_CHECKING:
     from curvtool.cli.progress import ProgressDisplay
@@ -33,8 +31,10 @@ if TYPE_CHECKING:
 SOLVER = "Solver"
 
 
+@with_common
 def spectrum(
-    checkpoint: opt.Checkpoint,
+    common: Common,
+    *,
     top_k: Annotated[
         int | None,
         typer.Option("-k", "--top-k", min=1, help="Eigenvalues to find.", show_default="20"),
@@ -102,30 +102,10 @@ def spectrum(
             rich_help_panel=SOLVER,
         ),
     ] = 0.0,
-    problem: opt.Problem = None,
-    model: opt.Model = None,
-    model_kwargs: opt.ModelKwargs = None,
-    data: opt.Data = None,
-    data_kwargs: opt.DataKwargs = None,
-    loss: opt.Loss = None,
-    loss_kwargs: opt.LossKwargs = None,
-    batch_size: opt.BatchSize = None,
-    max_examples: opt.MaxExamples = None,
-    params: opt.Params = None,
-    weight_decay: opt.WeightDecay = 0.0,
-    train_mode: opt.TrainMode = False,
-    trust: opt.Trust = False,
-    device: opt.Device = "auto",
-    dtype: opt.Precision = "float32",
-    memory: opt.Memory = None,
     hvp: opt.Hvp = "auto",
-    seed: opt.Seed = 0,
     out: opt.Out = None,
     force: opt.Force = False,
-    as_json: opt.Json = False,
-    quiet: opt.Quiet = False,
-    verbose: opt.Verbose = False,
-) -> None:
+) -> int:
     """Extreme eigenvalues of the Hessian at a checkpoint, with error bounds.
 
     Prints a report, and writes a run file that 'curvtool show' prints again.
@@ -137,59 +117,31 @@ def spectrum(
       curvtool spectrum net.pt --model net.py:build --data npz:a.npz --loss mse
 
       curvtool spectrum net.pt --which SA -k 5 --tol 1e-6 --dtype float64
-    """  # noqa: D412, DOC501  # the help text
-    with guarded():
-        # Imported here, as all that takes time: --help must answer at once.
-        from curvtool.cli.output import choose_output
-        from curvtool.problem.key_values import parse_key_values
+    """  # noqa: D412, DOC201  # the help text
+    # Imported here, as all that takes time: --help must answer at once.
+    from curvtool.cli.output import choose_output
 
-        judged: Accuracy = accuracy or ("vectors" if vectors else "values")
-        config = SpectrumConfig(
-            problem=ProblemConfig(
-                checkpoint=checkpoint,
-                problem=problem,
-                model=model,
-                data=data,
-                loss=loss,
-                model_kwargs=parse_key_values(model_kwargs or [], option="--model-kwargs"),
-                data_kwargs=parse_key_values(data_kwargs or [], option="--data-kwargs"),
-                loss_kwargs=parse_key_values(loss_kwargs or [], option="--loss-kwargs"),
-                batch_size=batch_size,
-                max_examples=max_examples,
-                trust=trust,
-                params=tuple(params or ()),
-                weight_decay=finite("--weight-decay", weight_decay),
-                train_mode=train_mode,
-            ),
-            compute=ComputeConfig(
-                device=device_name(device),
-                dtype=dtype,
-                memory=None if memory is None else parse_bytes(memory),
-                hvp=hvp,
-                seed=seed,
-            ),
-            top_k=top_k,
-            all_pairs=all_pairs,
-            which=which,
-            method=method,
-            accuracy=judged,
-            tol=DEFAULT_TOL[judged] if tol is None else positive("--tol", tol),
-            max_hvps=max_hvps,
-            basis=basis,
-            certify=certify,
-            vectors=vectors,
-            momentum=momentum,
-        )
-        if quiet and verbose:
-            raise UsageError("--quiet and --verbose contradict each other; leave one out.")
-        path = choose_output(out, checkpoint, "spectrum", force=force)
-        code = _run(config, path, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
-    raise typer.Exit(int(code))
+    judged: Accuracy = accuracy or ("vectors" if vectors else "values")
+    config = SpectrumConfig(
+        problem=common.problem_config(),
+        compute=common.compute_config(hvp),
+        top_k=top_k,
+        all_pairs=all_pairs,
+        which=which,
+        method=method,
+        accuracy=judged,
+        tol=DEFAULT_TOL[judged] if tol is None else positive("--tol", tol),
+        max_hvps=max_hvps,
+        basis=basis,
+        certify=certify,
+        vectors=vectors,
+        momentum=momentum,
+    )
+    path = choose_output(out, common.checkpoint, "spectrum", force=force)
+    return _run(config, path, common, force=force)
 
 
-def _run(
-    config: SpectrumConfig, path: Path, *, force: bool, as_json: bool, quiet: bool, verbose: bool
-) -> ExitCode:
+def _run(config: SpectrumConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
     """Load, solve, store and show; torch is imported here, after the command line is judged."""
     from curvtool.cli.console import result_console, say
     from curvtool.cli.guard import finishing
@@ -199,15 +151,15 @@ def _run(
     from curvtool.storage.spectrum import write_spectrum
 
     # What the user's own code prints is no result: stdout holds the report alone.
-    with progress_display(quiet=quiet) as progress, contextlib.redirect_stdout(sys.stderr):
+    with progress_display(quiet=common.quiet) as progress, contextlib.redirect_stdout(sys.stderr):
         run, is_new = _stored_or_computed(config, path, progress, force=force)
     try:
         if is_new:
             with finishing():
                 write_spectrum(path, run)
     finally:  # a full disk or a signal must not cost what was computed
-        print_run(run, as_json=as_json, verbose=verbose, console=result_console())
-    if not quiet:
+        print_run(run, as_json=common.as_json, verbose=common.verbose, console=result_console())
+    if not common.quiet:
         say(f"{'written to' if is_new else 'already in'} {path}")
     return ExitCode.DONE if run.pairs.outcome is Outcome.CONVERGED else ExitCode.NOT_CONVERGED
 
@@ -219,7 +171,7 @@ def _stored_or_computed(
     progress.tell("loading")
     from curvtool.cli.output import finished_before, require_writable
     from curvtool.pipeline import load, run_spectrum
-    from curvtool.storage.run import read_run
+    from curvtool.storage.spectrum import read_spectrum
 
     loaded = load(config, working_directory=Path.cwd())
     if not force and finished_before(
@@ -229,7 +181,7 @@ def _stored_or_computed(
         identity={**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()},
         max_hvps=config.max_hvps,
     ):
-        stored = read_run(path, eigenvectors=False)
+        stored = read_spectrum(path, eigenvectors=False)
         # The default asks for at most P pairs, the same number as an option for that many.
         if config.top_k is None or config.top_k <= stored.problem.num_parameters:
             return stored, False

@@ -37,6 +37,23 @@ class SymmetricOperator(Protocol):
         ...
 
 
+def products(operator: SymmetricOperator, V_kP: Tensor) -> Tensor:
+    """Products with the rows of a block, at once where the operator can (`matmat`).
+
+    Args:
+        operator: of size P.
+        V_kP: shape (k, P).
+
+    Returns:
+        Shape (k, P). It counts as k products.
+    """
+    matmat = getattr(operator, "matmat", None)
+    if matmat is not None:
+        together: Tensor = matmat(V_kP)
+        return together
+    return torch.stack([operator.matvec(v_P) for v_P in V_kP])
+
+
 CPU = torch.device("cpu")
 
 

@@ -1,89 +1,66 @@
-"""The Hessian of an objective by exact products.
+"""The Hessian of an objective as an operator: its batches' products, made in a named way, added up.
 
-H v = d/dtheta (g(theta) . v) with g the gradient (Pearlmutter 1994). The gradient's graph does
-not depend on v, so that it can be built once and kept: what is left is one backward pass, about
-two gradients (6 of the 9 forward passes that a rebuilt product costs).
-Letters: P parameters.
+Letters: P parameters, k vectors of a block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor
 
-from curvtool.operators.memory import SavedBytes
+from curvtool.operators.memory import is_shortage
+from curvtool.operators.ways.base import Keeper, Pieces
+from curvtool.operators.ways.registry import way_named
 from curvtool.problem.objective import Objective
 
-WAYS = ("retained-graph", "reverse-over-reverse")
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class _GradientGraph:
-    """Gradient of some batches with its graph: tensors that depend on the parameters."""
-
-    gradients: tuple[Tensor, ...]  # those that have a graph; an affine part of the loss has none
-    places: tuple[int, ...]  # their positions among the parameters
-    index: int  # of one of the batches
-
-    def product(self, objective: Objective, v: Sequence[Tensor], *, keep: bool) -> Sequence[Tensor]:
-        """One backward pass through the gradient's graph."""
-        if not self.gradients:
-            return [torch.zeros_like(p) for p in objective.parameters]
-        with objective.missing_derivatives_named(self.index):
-            return torch.autograd.grad(
-                self.gradients,
-                objective.parameters,
-                grad_outputs=[v[i] for i in self.places],
-                retain_graph=keep,
-                materialize_grads=True,
-            )
-
-
-def _gradient_graph(objective: Objective, indices: Sequence[int]) -> _GradientGraph:
-    """Differentiate the batches' terms once, keeping the graph."""
-    # The batches' gradients are added up, which keeps no vector of P numbers per batch: a sum's
-    # backward needs none of its terms.
-    total: list[Tensor] = []
-    for index in indices:
-        gradients = objective.batch_gradient(index)
-        # A caller may stand under no_grad, where a sum would lose the graph and H be zero.
-        with torch.enable_grad():
-            if total:
-                gradients = tuple(a + b for a, b in zip(total, gradients, strict=True))
-            total = [*gradients]
-    places = [i for i, g in enumerate(total) if g.requires_grad]
-    return _GradientGraph(tuple(total[i] for i in places), tuple(places), indices[0])
+_Result = TypeVar("_Result")
 
 
 @final
 class HessianOperator:
-    """H of the objective; `matvec` is exact to rounding and costs 2 to 3 gradients.
+    """H of the objective; `matvec` is exact to rounding unless the way takes differences.
 
-    With way `retained-graph` as many batches as `graph_memory` bytes hold keep their graph, the
-    others are rebuilt at every product; with `reverse-over-reverse` all are rebuilt.
+    A way that keeps something serves as many batches as `graph_memory` bytes hold; `rest`, a way
+    that keeps nothing, serves the others in the same product. When memory runs out all the same,
+    half of what is kept is given up, then the batches are halved, and the product is made again: a
+    solver above does not notice.
+
+    Attributes:
+        objective: whose Hessian it is.
+        way: the way's name.
+        kept: indices of the batches that something is kept of.
+        bytes_kept: what that takes.
+        block: vectors that `matmat` sends through one pass.
+        adjustments: sentences: what was given up when memory ran out.
 
     Raises:
-        ValueError: for a way that is not in `WAYS`.
+        ValueError: for a way that there is not.
     """
 
     def __init__(
-        self, objective: Objective, *, way: str = "retained-graph", graph_memory: int | None = None
+        self,
+        objective: Objective,
+        *,
+        way: str = "retained-graph",
+        rest: str | None = None,
+        graph_memory: int | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
-        if way not in WAYS:
-            raise ValueError(f"HessianOperator knows the ways {', '.join(WAYS)}; got {way!r}.")
+        self._way = way_named(way)
+        self._rest = way_named(rest or self._way.rest) if self._way.keeps else self._way
         self.objective = objective
         self.way = way
-        self.kept: tuple[int, ...] = ()
-        self.bytes_kept = 0
-        self._graph: _GradientGraph | None = None
-        if way == "retained-graph":
-            self._keep(graph_memory)
-        self._rebuilt = tuple(i for i in objective.active if i not in set(self.kept))
+        self.block = 1
+        self.adjustments: list[str] = []
+        self._tell = tell
+        self._keeper: Keeper | None = None
+        self._limit = float("inf") if graph_memory is None else graph_memory
+        self._most: int | None = None  # batches to keep at most, once memory has run out
+        self._enduring(self._keep)
 
     @property
     def size(self) -> int:
@@ -100,52 +77,117 @@ class HessianOperator:
         """Of the parameters and of the vectors."""
         return self.objective.device
 
-    def _keep(self, limit: int | None) -> None:
-        objective = self.objective
-        if limit is None:
-            self.kept = objective.active
-        else:
-            # Batches of one shape take the same; another shape costs one more gradient to know.
-            known: dict[tuple[torch.Size, ...], int] = {}
-            kept = []
-            for index in objective.active:
-                shapes = tuple(t.shape for t in objective.batch(index).tensors)
-                if shapes not in known:
-                    known[shapes] = graph_bytes(objective, index)
-                if self.bytes_kept + known[shapes] > limit:
-                    break
-                self.bytes_kept += known[shapes]
-                kept.append(index)
-            self.kept = tuple(kept)
-        if self.kept:
-            self._graph = _gradient_graph(objective, self.kept)
+    @property
+    def keeps(self) -> bool:
+        """Whether its way keeps anything, given the memory."""
+        return self._way.keeps
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Indices of the batches that something is kept of."""
+        return () if self._keeper is None else tuple(self._keeper.indices)
+
+    @property
+    def bytes_kept(self) -> int:
+        """Memory between products."""
+        return 0 if self._keeper is None else self._keeper.bytes
+
+    @property
+    def way_of_rest(self) -> str:
+        """Name of the way that serves batches of which nothing is kept; empty where all are."""
+        return self._rest.name if set(self.objective.active) - set(self.kept) else ""
 
     def matvec(self, v_P: Tensor, /) -> Tensor:
         """H v, shape (P,)."""
         # Contiguous, since matrix products of strided vectors round in another order.
-        objective, v_P = self.objective, v_P.detach().contiguous()
+        v_P = v_P.detach().contiguous()
+        return self._enduring(lambda: self._product(v_P))
+
+    @property
+    def multiplies_blocks(self) -> bool:
+        """Whether several vectors can go through one pass."""
+        return self._way.blocks and bool(self.kept) and not self.way_of_rest
+
+    def matmat(self, V_kP: Tensor, /) -> Tensor:
+        """H V' as rows, shape (k, P); `block` vectors at a time where the way can."""
+        V_kP = V_kP.detach().contiguous()
+        done: list[Tensor] = []
+        begin = 0
+        while begin < len(V_kP):
+            # The block is read anew, for it shrinks when memory runs out.
+            done.append(self._enduring(partial(self._block, V_kP, begin)))
+            begin += len(done[-1])
+        return torch.cat(done)
+
+    def _product(self, v_P: Tensor) -> Tensor:
+        objective = self.objective
         v = objective.layout.split(v_P)
         Hv_P = v_P * objective.weight_decay
-        if self._graph is not None:
-            Hv_P += objective.layout.join(self._graph.product(objective, v, keep=True))
-        for index in self._rebuilt:
-            graph = _gradient_graph(objective, [index])
-            Hv_P += objective.layout.join(graph.product(objective, v, keep=False))
+        if self.kept and self._keeper is not None:
+            with objective.missing_derivatives_named(self.kept[0]):
+                Hv_P += objective.layout.join(self._keeper.product(v))
+        kept = set(self.kept)
+        for index in objective.active:
+            if index not in kept:
+                Hv_P += objective.layout.join(self._rebuilt(index, v))
         return Hv_P
 
+    def _rebuilt(self, index: int, v: Pieces) -> Pieces:
+        assert self._rest.rebuild is not None
+        with self.objective.missing_derivatives_named(index):
+            return self._rest.rebuild(self.objective, index, v)
 
-def graph_bytes(objective: Objective, index: int) -> int:
-    """Memory that the kept gradient graph of one batch takes; costs one gradient.
+    def _block(self, V_kP: Tensor, begin: int) -> Tensor:
+        """Products with the next rows: at most a block of them."""
+        if self.block == 1 or not self.multiplies_blocks or self._keeper is None:
+            return self._product(V_kP[begin])[None]
+        V_kP = V_kP[begin : begin + self.block]
+        layout = self.objective.layout
+        rows = [layout.split(v_P) for v_P in V_kP]
+        found = self._keeper.products([torch.stack(column) for column in zip(*rows, strict=True)])
+        HV_kP = torch.cat([piece.reshape(len(V_kP), -1) for piece in found], dim=1)
+        return HV_kP.add_(V_kP, alpha=self.objective.weight_decay)
 
-    Args:
-        objective: the objective.
-        index: the batch.
+    def _keep(self) -> None:
+        if self._way.keeper is None:
+            return
+        self._keeper = keeper = self._way.keeper(self.objective)
+        for index in self.objective.active[: self._most]:
+            with self.objective.missing_derivatives_named(index):
+                if not keeper.keep(index, room=self._limit - keeper.bytes):
+                    break
 
-    Returns:
-        Bytes of distinct tensors the graph holds, without those of the model and resident data.
-    """
-    objective.share(index)  # which evaluates the objective where nobody has: not to be counted
-    with SavedBytes(objective.resident_tensors(index)) as saved:
-        graph = _gradient_graph(objective, [index])
-        del graph
-    return saved.total
+    def _enduring(self, run: Callable[[], _Result]) -> _Result:
+        """Run, and where memory runs out give something up and run again."""
+        while True:
+            try:
+                return run()
+            except (RuntimeError, MemoryError) as error:
+                if not is_shortage(error):
+                    raise
+                shortage = error.with_traceback(None)  # whose frames hold tensors
+            self._give_up(shortage)
+
+    def _give_up(self, shortage: Exception) -> None:
+        kept = len(self.kept)
+        if self.block > 1:
+            self.block //= 2
+            self._adjust(f"Memory ran out: {self.block} vectors go through one pass.")
+            return
+        if kept:
+            self._most, self._keeper = kept // 2, None
+            self._adjust(
+                f"Memory ran out: {self.way} keeps {kept // 2} of {len(self.objective.active)} "
+                f"batches, no longer {kept}."
+            )
+        elif self.objective.halve_batches():
+            self._keeper = None
+            sizes = max(map(self.objective.examples, self.objective.active))
+            self._adjust(f"Memory ran out: batches have at most {sizes} examples now.")
+        else:
+            raise shortage
+        self._enduring(self._keep)
+
+    def _adjust(self, sentence: str) -> None:
+        self.adjustments.append(sentence)
+        self._tell(sentence)

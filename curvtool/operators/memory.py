@@ -30,11 +30,7 @@ def _available_host_memory() -> int:
         found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
         if found:
             limits.append(int(found[1]) * 1024)
-    group_max, group_now = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if group_max.exists() and group_now.exists():
-        text = group_max.read_text().strip()
-        if text.isdigit():
-            limits.append(max(0, int(text) - int(group_now.read_text())))
+    limits += control_group_room(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
     try:
         import resource
     except ImportError:  # not a POSIX system: no such limit there
@@ -46,6 +42,52 @@ def _available_host_memory() -> int:
             limits.append(max(0, soft - used))
     # 4 GiB where the system tells nothing: small enough for any machine that runs torch.
     return min(limits) if limits else 4 * 2**30
+
+
+def control_group_room(membership: Path, mounted: Path) -> list[int]:
+    """Bytes that the process's control groups have left, of version 2 and of version 1.
+
+    Args:
+        membership: `/proc/self/cgroup`.
+        mounted: where the groups are, `/sys/fs/cgroup`.
+
+    Returns:
+        One number for each group, from the process's own to the root, that has a limit.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:  # not Linux
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, names = mounted, ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            top = mounted / "memory"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        group = top / path.strip("/")
+        # Inside a container the path may be one that only the host sees: then the root's counts.
+        for place in [group, *group.parents[: len(group.parts) - len(top.parts)], top]:
+            try:
+                limit, used = ((place / name).read_text().strip() for name in names)
+            except OSError:
+                continue
+            if limit.isdigit() and used.isdigit():  # not "max"
+                found.append(max(0, int(limit) - int(used)))
+    return found
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether memory ran out: of a GPU, of torch's allocator for the CPU, or of Python."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    said = str(error)
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator" in said or "STATUS_ALLOC_FAILED" in said
+    )
 
 
 class SavedBytes:

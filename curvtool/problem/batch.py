@@ -46,6 +46,13 @@ class Batch:
 
         return Batch(_mapped(self.values, cut), min(stop, self.examples) - start)
 
+    def halves(self) -> tuple[Batch, ...]:
+        """The batch in two parts, or itself where it has one example."""
+        if self.examples < 2:
+            return (self,)
+        middle = -(-self.examples // 2)
+        return self.part(0, middle), self.part(middle, self.examples)
+
 
 def _mapped(values: BatchValues, change: Callable[[Tensor], Tensor]) -> BatchValues:
     if isinstance(values, Mapping):

@@ -35,6 +35,14 @@ _REMEDIES = (
         "model, or rebuild every pass with --hvp reverse-over-reverse.",
     ),
     (
+        re.compile(r"ZeroTensors are immutable"),
+        "Write the mean squared error out, (a - b).square().mean(), or use --hvp retained-graph.",
+    ),
+    (
+        re.compile(r"forward AD|forward gradient|torch\.func\.|functorch|jvp function"),
+        "Forward mode does not reach that code: use --hvp retained-graph.",
+    ),
+    (
         re.compile(r"does not require grad|backward through the graph a second time"),
         "Some code in the model or the loss cuts the graph: look for detach, no_grad, .data and "
         "custom autograd functions.",
@@ -80,12 +88,21 @@ def _what_came(said: str, module: nn.Module, run: Callable[[], object]) -> str:
         return f"torch refuses: {said.splitlines()[0].rstrip('.')}."
     operation = found[1].strip("_").removesuffix("_backward")
     which = "second derivative" if found[1].endswith("_backward") else "derivative"
-    place = _place(operation, module, run)
+    place = place_of(operation, module, run)
     return f"torch has no {which} of {operation}{f', used in {place}' if place else ''}."
 
 
-def _place(operation: str, module: nn.Module, run: Callable[[], object]) -> str | None:
-    """The innermost module between whose inputs and outputs the operation is."""
+def place_of(operation: str, module: nn.Module, run: Callable[[], object]) -> str | None:
+    """The innermost module between whose inputs and outputs an operation is.
+
+    Args:
+        operation: name of its node in the graph, without "Backward".
+        module: the model.
+        run: a forward pass.
+
+    Returns:
+        The module's name and class, as "0.norm (LayerNorm)"; None where the loss itself has it.
+    """
     wanted = _squeezed(operation)
     names = {child: name for name, child in module.named_modules()}
     found: list[nn.Module] = []

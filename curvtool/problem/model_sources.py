@@ -11,6 +11,7 @@ from collections.abc import Callable
 from torch import nn
 
 from curvtool.errors import InputError
+from curvtool.problem.cures import unwrapped
 from curvtool.problem.hooks import RESERVED, is_hook, load_hook
 from curvtool.problem.models import BUILTIN_MODELS
 from curvtool.problem.spec import ModelSpec
@@ -80,6 +81,8 @@ def build_model(spec: ModelSpec, build: Build) -> nn.Module:
             f"{spec.origin.label}: expected {spec.build} to return a torch.nn.Module; it returned "
             f"{kind_of(module)}. Return the model itself."
         )
+    # Before the weights are loaded, which then find the names they were saved under.
+    module = unwrapped(module)
     return module if any(p.is_meta for p in module.parameters()) else module.cpu()
 
 

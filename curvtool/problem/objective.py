@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.func import functional_call
 from curvtool.errors import InputError
 from curvtool.problem.batch import Batch, Loss
 from curvtool.problem.copying import copied
+from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
 from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
 from curvtool.problem.twice import (
@@ -26,6 +27,8 @@ from curvtool.problem.twice import (
     twice_differentiable,
 )
 from curvtool.problem.wording import listed
+
+_Result = TypeVar("_Result")
 
 
 @final
@@ -69,7 +72,7 @@ class Objective:
         train_mode: bool = False,
         keep_data_on_device: bool = True,
     ) -> None:
-        self.module = module.to(device=device, dtype=dtype).train(train_mode)
+        self.module = cured(module).to(device=device, dtype=dtype).train(train_mode)
         self.loss = loss
         self.device = device
         self.dtype = dtype
@@ -160,17 +163,26 @@ class Objective:
 
         def gradient() -> tuple[Tensor, ...]:
             # Within the call, since activation checkpointing runs the model again on the way back.
-            loss = self._forward(index) * share
-            return _gradients(loss, parameters, create_graph=create_graph)
+            return _gradients(self.batch_loss(index), parameters, create_graph=create_graph)
 
-        share = self.share(index)
+        return self.with_parameters(parameters, gradient)
+
+    def batch_loss_at(self, index: int, parameters: Sequence[Tensor]) -> Tensor:
+        """`batch_loss` with other tensors in the parameters' place, in the layout's order."""
+        return self.with_parameters(parameters, partial(self.batch_loss, index))
+
+    def with_parameters(self, parameters: Sequence[Tensor], run: Callable[[], _Result]) -> _Result:
+        """Call `run` while other tensors stand in the parameters' place; no memory is written."""
+        self.weights  # noqa: B018  # known before, since evaluating is not to be differentiated
         names = [f"module.{name}" for name in self.layout.names]
         replaced = dict(zip(names, parameters, strict=True))
         with twice_differentiable():
-            result: tuple[Tensor, ...] = functional_call(
-                _Calling(self.module, gradient), replaced, ()
-            )
+            result: _Result = functional_call(_Calling(self.module, run), replaced, ())
         return result
+
+    def shapes(self, index: int) -> tuple[torch.Size, ...]:
+        """Shapes of a batch's tensors: batches alike in these cost alike."""
+        return tuple(t.shape for t in self._batches[index].tensors)
 
     def missing_derivatives_named(self, index: int) -> AbstractContextManager[None]:
         """Turn torch's errors about derivatives of a batch's loss into a `PreflightError`."""
@@ -276,6 +288,41 @@ class Objective:
             gradient_P += self.layout.join(self.batch_gradient_at(index, pieces))
         return gradient_P
 
+    def halve_batches(self) -> bool:
+        """Divide every batch in two, so that a product needs half the memory; H stays the same.
+
+        Returns:
+            False, and nothing changed, where no batch can be divided, or where the loss couples a
+            batch's examples, so that its halves are another loss. Costs two forward passes.
+        """
+        halves = [half for batch in self._batches for half in batch.halves()]
+        if len(halves) == len(self._batches):
+            return False
+        weights, total = self._weighed(halves)
+        whole_weights, whole_total = self._weighed(self._batches)
+        # Sums round by eps of their size for every example or so.
+        allowed = 1e3 * torch.finfo(self.dtype).eps
+        weight, whole_weight = sum(weights), sum(whole_weights)
+        if (
+            abs(total - whole_total) > allowed * (abs(total) + abs(whole_total))
+            or abs(weight - whole_weight) > allowed * whole_weight
+        ):
+            return False
+        self._batches = tuple(halves)
+        if self._weights is not None:
+            self._weights = tuple(weights)
+        return True
+
+    def _weighed(self, batches: Sequence[Batch]) -> tuple[list[float], float]:
+        """Weights of batches, and the weighted sum of their losses."""
+        weights, total = [], 0.0
+        for batch in batches:
+            with twice_differentiable(), torch.no_grad():
+                value = self.loss(self.module, batch.moved(self.device, self.dtype))
+            weights.append(value.weight)
+            total += value.weight * float(value.mean) if value.weight > 0 else 0.0
+        return weights, total
+
     def sample(self, examples: int, *, dtype: torch.dtype | None = None) -> Objective:
         """The objective on a few examples of the first batch that it depends on.
 
@@ -313,12 +360,12 @@ class Objective:
 class _Calling(nn.Module):
     """A function as a module, so that the parameters can be replaced while it runs."""
 
-    def __init__(self, module: nn.Module, function: Callable[[], tuple[Tensor, ...]]) -> None:
+    def __init__(self, module: nn.Module, function: Callable[[], object]) -> None:
         super().__init__()
         self.module = module
         self._function = function
 
-    def forward(self) -> tuple[Tensor, ...]:
+    def forward(self) -> object:
         return self._function()
 
 

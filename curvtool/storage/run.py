@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from curvtool.errors import InputError
-from curvtool.results import SpectrumRun
-from curvtool.storage import spectrum
+from curvtool.results import BenchRun, SpectrumRun
+from curvtool.storage import bench, spectrum
 from curvtool.storage.file import opened, read_header
 
 
-def read_run(path: Path, *, eigenvectors: bool = True) -> SpectrumRun:
+def read_run(path: Path, *, eigenvectors: bool = True) -> SpectrumRun | BenchRun:
     """Read a run file, whatever kind it is.
 
     Args:
@@ -29,7 +29,9 @@ def read_run(path: Path, *, eigenvectors: bool = True) -> SpectrumRun:
         kind = read_header(file).kind
     if kind == spectrum.KIND:
         return spectrum.read_spectrum(path, eigenvectors=eigenvectors)
+    if kind == bench.KIND:
+        return bench.read_bench(path)
     raise InputError(
-        f"Cannot read {path}: this version knows runs of kind {spectrum.KIND!r}, the file holds "
-        f"kind {kind!r}. Upgrade curvtool to read it."
+        f"Cannot read {path}: this version knows runs of kind {spectrum.KIND!r} and "
+        f"{bench.KIND!r}, the file holds kind {kind!r}. Upgrade curvtool to read it."
     )

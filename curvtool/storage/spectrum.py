@@ -5,23 +5,18 @@ Letters: k pairs, P parameters.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curvtool.results import (
     Certification,
-    Check,
     Completeness,
     EigenPairs,
     Outcome,
-    Plan,
-    Preflight,
-    ProblemSummary,
     SpectrumRun,
 )
 from curvtool.storage import axes, strictjson
@@ -36,9 +31,9 @@ from curvtool.storage.file import (
     write_header,
     write_parameters,
 )
+from curvtool.storage.records import read_plan, read_preflight, read_problem, write_record
 
 KIND = "spectrum"
-Record = TypeVar("Record", ProblemSummary, Plan, Check, Preflight)
 _CHUNK_BYTES = 4 * 2**20  # within the 1 to 16 MiB where neither seeks nor waste dominate
 
 
@@ -84,9 +79,9 @@ def read_spectrum(path: Path, *, eigenvectors: bool = True) -> SpectrumRun:
         require_kind(path, header.kind, KIND)
         return SpectrumRun(
             pairs=_read_pairs(file, header, eigenvectors),
-            problem=_record(ProblemSummary, read_json(file, "problem")),
-            plan=_record(Plan, read_json(file, "plan")),
-            preflight=_read_preflight(read_json(file, "preflight")),
+            problem=read_problem(file),
+            plan=read_plan(file),
+            preflight=read_preflight(file),
             parameters=read_parameters(file),
             config=header.config,
             environment=header.environment,
@@ -116,7 +111,7 @@ def _write_facts(file: Any, run: SpectrumRun) -> None:
         ("plan", run.plan),
         ("preflight", run.preflight),
     ):
-        file.attrs[name] = strictjson.dumps(dataclasses.asdict(record))
+        write_record(file, name, record)
     file.attrs["completeness"] = pairs.completeness.value
     file.attrs["certification"] = pairs.certification.value
     file.attrs["which"] = pairs.which
@@ -230,19 +225,3 @@ def _read_pairs(file: Any, header: RunHeader, eigenvectors: bool) -> EigenPairs:
         },
         eigenvectors=None if stored is None else stored[...],
     )
-
-
-def _read_preflight(record: Mapping[str, Any]) -> Preflight:
-    checks = tuple(_record(Check, check) for check in record["checks"])
-    return _record(Preflight, {**record, "checks": checks})
-
-
-def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """Return a record; fields that a later version added are left out, lists become tuples."""
-    known = {field.name for field in dataclasses.fields(kind)}
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in values.items()
-        if name in known
-    }
-    return kind(**fields)

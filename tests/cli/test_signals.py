@@ -16,8 +16,7 @@ import pytest
 from curvtool.cli import guard
 from curvtool.errors import ExitCode
 from curvtool.results import Outcome
-from curvtool.storage.run import read_run
-from curvtool.storage.spectrum import write_spectrum
+from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
 from tests.cli.calls import CHECKPOINTS, QUICK, command, environment
 
@@ -112,7 +111,6 @@ from pathlib import Path
 import torch._decomp.decompositions_for_jvp, torch._dynamo
 import curvtool.cli.progress, curvtool.cli.show, curvtool.pipeline, curvtool.storage.spectrum
 from curvtool.cli.app import run
-from curvtool.storage.run import read_run
 
 run(["show", "absent.h5"])
 
@@ -140,7 +138,7 @@ for _ in range(24):
     os.waitpid(child, 0)
     assert set(Path().iterdir()) <= {path, partial}, list(Path().iterdir())
     if path.exists():
-        assert read_run(path).pairs.outcome.value == "converged"
+        assert read_spectrum(path).pairs.outcome.value == "converged"
         found += 1
         path.unlink()
 _, status = os.waitpid(start(), 0)  # what a kill left behind is no obstacle
@@ -201,7 +199,7 @@ def test_a_solve_goes_on_when_nobody_reads(tmp_path: Path) -> None:
     ended = run_into(tmp_path, writer, "spectrum", *QUICK, stderr=writer)
     os.close(writer)
     assert ended.returncode == ExitCode.DONE
-    assert read_run(tmp_path / "digits_mlp.spectrum.h5").pairs.outcome is Outcome.CONVERGED
+    assert read_spectrum(tmp_path / "digits_mlp.spectrum.h5").pairs.outcome is Outcome.CONVERGED
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

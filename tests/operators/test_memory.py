@@ -15,8 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from curvtool.operators.hessian import HessianOperator, graph_bytes
-from curvtool.operators.memory import SavedBytes, default_memory
+from curvtool.operators.hessian import HessianOperator
+from curvtool.operators.memory import (
+    SavedBytes,
+    control_group_room,
+    default_memory,
+    is_shortage,
+)
+from curvtool.operators.ways.reverse import graph_bytes
 from curvtool.problem.batch import Batch
 from curvtool.problem.models import cnn, gpt, mlp
 from curvtool.problem.objective import Objective
@@ -212,3 +218,52 @@ def test_batches_that_are_dicts_are_measured_too() -> None:
         dtype=torch.float64,
     )
     assert graph_bytes(objective, 0) > graph_bytes(objective, 2) > 0
+
+
+def _group(folder: Path, names: tuple[str, str], limit: str, used: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in zip(names, (limit, str(used)), strict=True):
+        (folder / name).write_text(text + "\n")
+
+
+V2 = ("memory.max", "memory.current")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+
+
+def test_limits_of_control_groups_count_from_the_own_one_upwards(tmp_path: Path) -> None:
+    membership, mounted = tmp_path / "cgroup", tmp_path / "fs"
+    membership.write_text("0::/slurm/job_7/step_0\n")
+    _group(mounted / "slurm/job_7/step_0", V2, "max", 5)
+    _group(mounted / "slurm/job_7", V2, "1000", 300)
+    _group(mounted / "slurm", V2, "5000", 4900)
+    assert sorted(set(control_group_room(membership, mounted))) == [100, 700]
+
+
+def test_limits_of_the_first_version_count_too(tmp_path: Path) -> None:
+    membership, mounted = tmp_path / "cgroup", tmp_path / "fs"
+    membership.write_text("9:cpu,cpuacct:/a\n4:memory:/job\n")
+    _group(mounted / "memory/job", V1, "900", 1000)
+    assert set(control_group_room(membership, mounted)) == {0}
+
+
+def test_a_path_of_the_host_falls_back_to_the_root(tmp_path: Path) -> None:
+    membership, mounted = tmp_path / "cgroup", tmp_path / "fs"
+    membership.write_text("0::/../../kubepods/pod1\n")
+    _group(mounted, V2, "2000", 500)
+    assert 1500 in control_group_room(membership, mounted)
+    assert control_group_room(tmp_path / "none", mounted) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "shortage"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("DefaultCPUAllocator"), False),
+    ],
+)
+def test_want_of_memory_is_told_from_other_errors(error: Exception, shortage: bool) -> None:
+    assert is_shortage(error) is shortage

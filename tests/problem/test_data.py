@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from curvtool.errors import HookError
+from curvtool.errors import ExitCode, HookError, PreflightError
 from curvtool.problem.batch import BatchValues
 from curvtool.problem.data import Batches, make_batches, resolve_data
 from curvtool.problem.data.examples import InMemory, Source
@@ -57,6 +57,32 @@ def generator():
     yield X[7:], Y[7:]
 def batches(): return [(X[:7], Y[:7]), (X[7:], Y[7:])]
 def arrays(): return [(X[:7].numpy(), 3)]
+class Augmented(Rows):
+    def __getitem__(self, i): return X[i] + torch.rand(()).round(), Y[i]
+class Single(Augmented):
+    def __len__(self): return 1
+class Drawing(IterableDataset):
+    def __iter__(self): return ((X[i], Y[i]) for i in torch.randperm(10))
+class Once(IterableDataset):
+    def __init__(self): self.rows = zip(X, Y)
+    def __iter__(self): return self.rows
+class Mixing:
+    def __iter__(self): return iter([(X[torch.randperm(10)], Y)])
+class Holes(Rows):
+    def __getitem__(self, i): return X[i] * float("nan"), Y[i]
+def augmented(): return Augmented()
+def single(): return Single()
+def drawing(): return Drawing()
+def drawing_loader(): return DataLoader(Drawing(), batch_size=4)
+def mixing(): return Mixing()
+def mixing_collate():
+    return DataLoader(Rows(), 5, collate_fn=lambda r: (torch.randn(len(r), 3), Y[: len(r)]))
+class Sampler:
+    def __len__(self): return 10
+    def __iter__(self): return iter(torch.randperm(10).tolist())
+def drawing_sampler(): return DataLoader(TensorDataset(X, Y), 10, sampler=Sampler())
+def once(): return Once()
+def holes(): return Holes()
 def empty(): return TensorDataset(X[:0], Y[:0])
 def no_batches(): return iter(())
 def unequal(): return X, Y[:9]
@@ -160,6 +186,27 @@ def test_a_row_may_hold_any_number_of_tensors(folder: Path) -> None:
     values = batches(spec(folder, "d.py:rows"), size=3).batches[0].values
     assert isinstance(values, Mapping)
     assert list(values) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        *("augmented", "single", "drawing", "drawing_loader", "mixing", "mixing_collate"),
+        "drawing_sampler",
+    ],
+)
+def test_examples_that_are_drawn_anew_are_refused(hook: str, folder: Path) -> None:
+    with pytest.raises(PreflightError) as caught:
+        batches(spec(folder, f"d.py:{hook}"))
+    assert caught.value.exit_code is ExitCode.NOT_A_HESSIAN
+    assert f"d.py:{hook}: expected" in str(caught.value)
+    assert "shuffle=False" in str(caught.value)
+
+
+@pytest.mark.parametrize("hook", ["once", "generator", "holes", "shuffled_rows", "own_sampler"])
+def test_examples_that_stay_are_not(hook: str, folder: Path) -> None:
+    # What can be read only once, NaN that is like NaN, and shuffling that was undone.
+    assert batches(spec(folder, f"d.py:{hook}")).batches
 
 
 def test_numbers_and_arrays_count_as_tensors(folder: Path) -> None:

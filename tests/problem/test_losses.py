@@ -237,6 +237,9 @@ def test_data_that_do_not_fit_the_loss(
         ("cross_entropy", {"class_weights": "a"}, "'a'", "class_weights = ["),
         ("cross_entropy", {"class_axis": 1}, "got 1", '"last"'),
         ("cross_entropy", {"ignore_index": "a"}, "'a'", "whole number"),
+        ("cross_entropy", {"chunk_tokens": 4}, "got None", "chunk_tokens belongs to it"),
+        ("cross_entropy", {"head": "h", "chunk_tokens": 0}, "got 0", "at least 1"),
+        ("cross_entropy", {"head": "h", "class_axis": "first"}, '"first"', "Leave class_axis"),
         ("bce", {"pos_weight": 0}, "got 0", "pos_weight = "),
         ("mse", {"reduction": "sum"}, '"reduction"', "--loss-kwargs"),
     ],
@@ -347,10 +350,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_users_loss_weighs_examples_unless_it_says(folder: Path) -> None:
     batch = batch_of(normal(3, 2), normal(3, 2))
-    for loss in (
-        loss_of("l.py:mean", folder=folder),
-        loss_of("l.py:shaped", folder=folder, scale=1.0),
-    ):
+    mean = loss_of("l.py:mean", folder=folder)
+    for loss in (mean, loss_of("l.py:shaped", folder=folder, scale=1.0)):
         for score in (True, False):
             value = loss(IDENTITY, batch, score=score)
             assert (value.weight, value.mean.shape, value.correct) == (3, (), None)

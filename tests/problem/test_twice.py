@@ -174,3 +174,35 @@ def test_sparse_embeddings_become_dense_and_give_the_same_values() -> None:
     assert torch.equal(values.detach(), expected)
     (gradient,) = torch.autograd.grad(values.square().sum(), module.weight)
     assert not gradient.is_sparse
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_squared_errors_are_written_out_with_the_same_value(reduction: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64).unbind()
+    expected = F.mse_loss(a, b, reduction=reduction)
+    with twice_differentiable():
+        # A sum of twelve squares in another order.
+        assert torch.allclose(F.mse_loss(a, b, reduction=reduction), expected, rtol=1e-14)
+        assert torch.allclose(nn.MSELoss(reduction=reduction)(a, b), expected, rtol=1e-14)
+
+
+def test_squared_errors_can_be_differentiated_in_forward_mode() -> None:
+    x = torch.linspace(-1, 1, 5, dtype=torch.float64)
+
+    def gradient(at: Tensor) -> Tensor:
+        with twice_differentiable():
+            found: Tensor = torch.func.grad(lambda a: F.mse_loss(a, torch.ones_like(a)))(at)
+        return found
+
+    product = torch.func.jvp(gradient, (x,), (x,))[1]
+    assert torch.allclose(product, 2 / 5 * x)
+
+
+def test_unusual_squared_errors_are_left_to_torch() -> None:
+    a, b = torch.ones(4, 3), torch.ones(3)
+    with twice_differentiable():
+        with pytest.warns(UserWarning, match="target size"):
+            F.mse_loss(a, b)
+        with pytest.raises(ValueError, match="not a valid value"):
+            F.mse_loss(a, a, reduction="median")

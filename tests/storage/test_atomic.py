@@ -14,8 +14,7 @@ import pytest
 
 from curvtool.errors import InputError
 from curvtool.storage.atomic import replacing
-from curvtool.storage.run import read_run
-from curvtool.storage.spectrum import write_spectrum
+from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
 
 # Writes two runs in turn, each told by its only eigenvalue and eigenvector, and says when.
@@ -23,7 +22,7 @@ WRITER = textwrap.dedent("""
     import sys
     from pathlib import Path
     import numpy as np
-    from curvtool.storage.spectrum import write_spectrum
+    from curvtool.storage.spectrum import read_spectrum, write_spectrum
     from tests import runs
     two = [
         runs.run(runs.pairs([v], eigenvectors=np.full((1, 200_000), v))) for v in (1.0, 2.0)
@@ -50,7 +49,7 @@ def test_sigkill_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
         child.wait()
         child.stdout.close()
-        pairs = read_run(path).pairs
+        pairs = read_spectrum(path).pairs
         assert pairs.eigenvalues[0] in {1.0, 2.0}
         assert (pairs.eigenvectors == pairs.eigenvalues[0]).all()
     write_spectrum(path, runs.run())
@@ -96,7 +95,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
-    assert read_run(path).pairs.eigenvalues.tolist() == [1.0]
+    assert read_spectrum(path).pairs.eigenvalues.tolist() == [1.0]
     assert [file.name for file in tmp_path.iterdir()] == ["run.h5"]
 
 
@@ -108,4 +107,4 @@ def test_two_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
         for _ in range(2)
     ]
     assert [child.wait() for child in children] == [0, 0]
-    assert read_run(path).pairs.eigenvalues.tolist() == [2.0]
+    assert read_spectrum(path).pairs.eigenvalues.tolist() == [2.0]

@@ -9,7 +9,6 @@ import pytest
 
 from curvtool.errors import ExitCode, InputError
 from curvtool.storage.file import Foreign, RunHeader, peek
-from curvtool.storage.run import read_run
 from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
 
@@ -79,7 +78,7 @@ def test_what_is_no_run_file_is_foreign_and_not_read(
 ) -> None:
     make(path)
     with pytest.raises(InputError, match=words) as caught:
-        read_run(path)
+        read_spectrum(path)
     assert str(path) in str(caught.value)
     assert caught.value.exit_code is ExitCode.UNUSABLE_INPUT
     assert peek(path) == Foreign(str(caught.value))
@@ -88,7 +87,7 @@ def test_what_is_no_run_file_is_foreign_and_not_read(
 def test_nothing_is_not_foreign(path: Path) -> None:
     assert peek(path) is None
     with pytest.raises(InputError, match="there is none"):
-        read_run(path)
+        read_spectrum(path)
 
 
 def test_a_dangling_link_takes_the_place(path: Path) -> None:
@@ -117,7 +116,7 @@ def test_peek_shows_runs_of_kinds_it_cannot_read(path: Path) -> None:
     assert isinstance(header, RunHeader)
     assert header.kind == "trace"
     with pytest.raises(InputError, match="'trace'"):
-        read_run(path)
+        read_spectrum(path)
     with pytest.raises(InputError, match=r"expected a run of kind 'spectrum', .* 'trace'"):
         read_spectrum(path)
 
@@ -125,7 +124,7 @@ def test_peek_shows_runs_of_kinds_it_cannot_read(path: Path) -> None:
 def test_datasets_that_miss_are_damage(path: Path) -> None:
     edit(path, lambda file: file.__delitem__("eigenvalues"))
     with pytest.raises(InputError, match="damaged"):
-        read_run(path)
+        read_spectrum(path)
 
 
 def test_flipped_bits_of_eigenvectors_are_found(path: Path) -> None:
@@ -135,8 +134,8 @@ def test_flipped_bits_of_eigenvectors_are_found(path: Path) -> None:
     at = whole.index(vectors[1, 500:510].tobytes())
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     with pytest.raises(InputError, match="damaged"):
-        read_run(path)
-    assert read_run(path, eigenvectors=False).pairs.eigenvectors is None
+        read_spectrum(path)
+    assert read_spectrum(path, eigenvectors=False).pairs.eigenvectors is None
 
 
 def test_every_truncation_is_refused(path: Path) -> None:
@@ -145,5 +144,5 @@ def test_every_truncation_is_refused(path: Path) -> None:
     for length in range(0, len(whole), 97):
         path.write_bytes(whole[:length])
         with pytest.raises(InputError):
-            read_run(path)
+            read_spectrum(path)
         assert isinstance(peek(path), Foreign)

@@ -24,7 +24,6 @@ from curvtool.results import (
     ProblemSummary,
     SpectrumRun,
 )
-from curvtool.storage.run import read_run
 from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
 
@@ -122,7 +121,7 @@ def assert_same(left: Any, right: Any) -> None:
 def test_a_run_comes_back_whole(run: SpectrumRun, tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     write_spectrum(path, run)
-    assert_same(run, read_run(path))
+    assert_same(run, read_spectrum(path))
     assert [file.name for file in tmp_path.iterdir()] == ["run.h5"]
 
 
@@ -195,12 +194,14 @@ def test_tensors_are_taken_row_by_row(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     vectors = torch.eye(2, 5).requires_grad_()
     write_spectrum(tmp_path / "run.h5", runs.run(runs.pairs([2.0, 1.0], eigenvectors=vectors)))
-    found = read_run(tmp_path / "run.h5").pairs.eigenvectors
+    found = read_spectrum(tmp_path / "run.h5").pairs.eigenvectors
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.eye(2, 5))
     half = torch.eye(2, 5, dtype=torch.bfloat16)
     write_spectrum(tmp_path / "run.h5", runs.run(runs.pairs([2.0, 1.0], eigenvectors=half)))
-    np.testing.assert_array_equal(read_run(tmp_path / "run.h5").pairs.eigenvectors, np.eye(2, 5))
+    np.testing.assert_array_equal(
+        read_spectrum(tmp_path / "run.h5").pairs.eigenvectors, np.eye(2, 5)
+    )
 
 
 def test_eigenvectors_can_be_left_in_the_file(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_history_series_may_differ_in_length(tmp_path: Path) -> None:
     history = {"a": np.arange(3.0), "b": np.arange(5.0), "step_2": np.arange(3.0)}
     pairs = dataclasses.replace(runs.pairs([1.0]), history=history)
     write_spectrum(tmp_path / "run.h5", runs.run(pairs))
-    assert_same(read_run(tmp_path / "run.h5").pairs.history, history)
+    assert_same(read_spectrum(tmp_path / "run.h5").pairs.history, history)
 
 
 @pytest.mark.parametrize(

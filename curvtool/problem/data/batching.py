@@ -23,6 +23,7 @@ from curvtool.problem.data.examples import (
     mapped,
     tensors_of,
 )
+from curvtool.problem.data.repeats import READ_AGAIN, require_repeatable
 from curvtool.problem.hooks import hook_error, is_hook
 from curvtool.problem.wording import first_line
 
@@ -95,6 +96,8 @@ def make_batches(
         size = asked or own or min(DEFAULT_BATCH_SIZE, total)
         divide = _slices if isinstance(examples, InMemory) else _collated
         values = list(divide(examples, chosen, size, source.label))  # type: ignore[arg-type]
+        if isinstance(examples, Rows):
+            _read_again(examples, chosen, total, source.label)
     batches = [Batch(v, first_dimension(v)) for v in values]
     return Batches(batches, source.sha256 or _sha256(values), notes)
 
@@ -144,6 +147,16 @@ def _collated(
         except Exception as error:
             raise _row_error(label, error) from error
         yield as_values(_joined(collate, rows, label), label)
+
+
+def _read_again(examples: Rows, chosen: Tensor | None, total: int, label: str) -> None:
+    """Refuse rows that come out differently at a second reading."""
+    first = (torch.arange(total) if chosen is None else chosen)[:READ_AGAIN]
+    # A few rows are read more often.
+    times = 2 if len(first) == READ_AGAIN else 1 + READ_AGAIN
+    readings = [next(_collated(examples, first, READ_AGAIN, label)) for _ in range(times)]
+    for reading in readings[1:]:
+        require_repeatable(readings[0], reading, label)
 
 
 def _joined(collate: Any, rows: list[Any], label: str) -> object:

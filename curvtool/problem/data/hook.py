@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -19,8 +19,9 @@ from torch.utils.data import (
     default_collate,
 )
 
-from curvtool.errors import InputError
+from curvtool.errors import CurvtoolError, InputError
 from curvtool.problem.data.examples import Finished, InMemory, Rows, Source, as_values
+from curvtool.problem.data.repeats import require_repeatable_iterable
 from curvtool.problem.hooks import hook_error, load_hook
 from curvtool.problem.spec import DataSpec
 from curvtool.problem.wording import kind_of
@@ -89,12 +90,23 @@ def _from_loader(loader: DataLoader[Any], label: str) -> Source:
     if loader.drop_last:
         notes.append(f"drop_last of {label} was undone: the last, short batch belongs to the mean")
     if loader.batch_size is None:
-        batches = (loader.collate_fn(dataset[i]) for i in range(len(dataset)))
+        batches = _Batches(dataset, loader.collate_fn)
         return Source(label, _finished(batches, label), notes=notes)
     if isinstance(dataset, TensorDataset) and loader.collate_fn is default_collate:
         whole = InMemory(as_values(dataset.tensors, label), loader.batch_size)
         return Source(label, whole, notes=notes)
     return Source(label, Rows(dataset, loader.collate_fn, loader.batch_size), notes=notes)
+
+
+class _Batches:
+    """The batches that a dataset gives by index, in the order of the indices."""
+
+    def __init__(self, dataset: Any, collate: Callable[[Any], Any]) -> None:
+        self._dataset = dataset
+        self._collate = collate
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._collate(self._dataset[i]) for i in range(len(self._dataset)))
 
 
 def _finished(batches: Iterable[Any], label: str) -> Finished:
@@ -103,8 +115,10 @@ def _finished(batches: Iterable[Any], label: str) -> Finished:
 
 def _list(items: Iterable[Any], label: str) -> list[Any]:
     try:
-        return list(items)
-    except InputError:
+        read = list(items)
+        require_repeatable_iterable(read, items, label)
+    except CurvtoolError:
         raise
     except Exception as error:
         raise hook_error(label, error) from error
+    return read

@@ -9,7 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from curvtool.errors import InputError
-from curvtool.problem.losses.parts import Formula
+from curvtool.problem.losses.chunked import most_likely, summed_cross_entropy
+from curvtool.problem.losses.chunks import targets_of
+from curvtool.problem.losses.head import Head
+from curvtool.problem.losses.parts import Formula, HeadFormula
+
+# Of 50 000 classes in float32, 0.2 GB for each of a pass's few tensors.
+CHUNK_TOKENS = 1024
 
 
 def cross_entropy(
@@ -18,7 +24,9 @@ def cross_entropy(
     ignore_index: int = -100,
     class_weights: list[float] | None = None,
     class_axis: str = "auto",
-) -> Formula:
+    head: str | None = None,
+    chunk_tokens: int | None = None,
+) -> Formula | HeadFormula:
     """Cross-entropy of logits against class indices.
 
     Args:
@@ -28,6 +36,9 @@ def cross_entropy(
         class_axis: where the classes are in an output of three or more dimensions: "last"
             (batch, position, class), "first" (batch, class, position), or "auto" to tell by the
             targets' shape.
+        head: name of the model's last layer, a linear one: its logits are then made here, by chunks
+            and again in every pass, and no graph keeps them (see `chunked.py`).
+        chunk_tokens: predictions in a chunk; `CHUNK_TOKENS` where not given.
 
     Returns:
         The formula.
@@ -41,17 +52,72 @@ def cross_entropy(
             f"in training, or leave it out."
         )
 
-    def total(logits: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    table = _checked("cross_entropy", ignore_index, class_weights, class_axis)
+
+    def total(logits: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(
             logits,
             labels,
-            weights,
+            table.like(logits),
             ignore_index=ignore_index,
             reduction="sum",
             label_smoothing=label_smoothing,
         )
 
-    return _over_classes("cross_entropy", total, ignore_index, class_weights, class_axis)
+    if head is None and chunk_tokens is None:
+        return _over_classes("cross_entropy", total, ignore_index, table, class_axis)
+    chunk = _chunk_of(head, chunk_tokens, class_axis)
+
+    def given(weight_VD: Tensor, bias_V: Tensor | None) -> Formula:
+        classes = len(weight_VD)
+
+        def total_of_hidden(hidden_ND: Tensor, labels_N: Tensor) -> Tensor:
+            targets = targets_of(
+                labels_N,
+                classes=classes,
+                dtype=hidden_ND.dtype,
+                ignore_index=ignore_index,
+                label_smoothing=label_smoothing,
+                weights_V=table.like(hidden_ND),
+            )
+            return summed_cross_entropy(hidden_ND, weight_VD, bias_V, targets, chunk_tokens=chunk)
+
+        def predicted(hidden_ND: Tensor) -> Tensor:
+            bias = None if bias_V is None else bias_V.detach()
+            return most_likely(hidden_ND, weight_VD.detach(), bias, chunk_tokens=chunk)
+
+        return _over_classes(
+            "cross_entropy",
+            total_of_hidden,
+            ignore_index,
+            table,
+            "last",
+            classes=classes,
+            predicted=predicted,
+        )
+
+    return HeadFormula(Head(str(head)), given)
+
+
+def _chunk_of(head: object, chunk_tokens: object, class_axis: str) -> int:
+    """Tokens in a chunk, when what belongs together is given together."""
+    if not isinstance(head, str):
+        raise InputError(
+            f"cross_entropy expected head as the name of the model's last linear layer; got "
+            f'{head!r}. Write for example head = "head"; chunk_tokens belongs to it.'
+        )
+    chunk = CHUNK_TOKENS if chunk_tokens is None else chunk_tokens
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
+        raise InputError(
+            f"cross_entropy expected chunk_tokens as a whole number of at least 1; got {chunk!r}. "
+            f"Write for example chunk_tokens = {CHUNK_TOKENS}, or leave it out."
+        )
+    if class_axis == "first":
+        raise InputError(
+            f"cross_entropy expected the classes last where head is given, as a linear layer has "
+            f'them; got class_axis = "first". Leave class_axis or head ({head!r}) out.'
+        )
+    return chunk
 
 
 def nll(
@@ -70,20 +136,18 @@ def nll(
     Returns:
         The formula.
     """
+    table = _checked("nll", ignore_index, class_weights, class_axis)
 
-    def total(log_probs: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    def total(log_probs: Tensor, labels: Tensor) -> Tensor:
+        weights = table.like(log_probs)
         return F.nll_loss(log_probs, labels, weights, ignore_index=ignore_index, reduction="sum")
 
-    return _over_classes("nll", total, ignore_index, class_weights, class_axis)
+    return _over_classes("nll", total, ignore_index, table, class_axis)
 
 
-def _over_classes(
-    name: str,
-    total: Callable[[Tensor, Tensor, Tensor | None], Tensor],
-    ignore_index: int,
-    class_weights: list[float] | None,
-    class_axis: str,
-) -> Formula:
+def _checked(
+    name: str, ignore_index: object, class_weights: list[float] | None, class_axis: str
+) -> _ClassWeights:
     if class_axis not in {"auto", "first", "last"}:
         raise InputError(
             f'{name} expected class_axis to be "auto", "first" or "last"; got {class_axis!r}. '
@@ -94,35 +158,40 @@ def _over_classes(
             f"{name} expected ignore_index as a whole number; got {ignore_index!r}. Give the label "
             f"that means 'none', or leave it out (-100)."
         )
-    weights = _ClassWeights(name, class_weights)
+    return _ClassWeights(name, class_weights)
+
+
+def _over_classes(
+    name: str,
+    total: Callable[[Tensor, Tensor], Tensor],
+    ignore_index: int,
+    table: _ClassWeights,
+    class_axis: str,
+    *,
+    classes: int | None = None,
+    predicted: Callable[[Tensor], Tensor] | None = None,
+) -> Formula:
+    """The formula of a sum; `classes` and `predicted` where the outputs are not the classes'."""
 
     def prepare(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         flat = _flattened(name, outputs, targets, class_axis)
-        weights.require_length(flat[0].shape[-1])
+        table.require_length(classes or flat[0].shape[-1])
         return flat
 
     def weight(outputs: Tensor, labels: Tensor) -> float:
-        counted = labels != ignore_index
-        if class_weights is None:
-            return float(counted.sum())
-        # In float64, so that no division of the data into batches shows.
-        table = torch.tensor(class_weights, dtype=torch.float64, device=labels.device)
-        return float(table[labels[counted]].sum()) if _in_range(outputs, labels[counted]) else 0.0
+        counted = labels[labels != ignore_index]
+        return table.summed(counted, classes or outputs.shape[-1])
 
     def score(outputs: Tensor, labels: Tensor) -> tuple[int, int]:
         counted = labels != ignore_index
-        _require_range(name, outputs.shape[-1], labels[counted], ignore_index)
+        _require_range(name, classes or outputs.shape[-1], labels[counted], ignore_index)
         if name == "nll" and outputs.numel():
             _require_log_probabilities(outputs[counted])
-        right = (outputs.argmax(-1) == labels) & counted
+        best = predicted(outputs) if predicted else outputs.argmax(-1)
+        right = (best == labels) & counted
         return int(right.sum()), int(counted.sum())
 
-    return Formula(
-        prepare=prepare,
-        total=lambda outputs, labels: total(outputs, labels, weights.like(outputs)),
-        weight=weight,
-        score=score,
-    )
+    return Formula(prepare=prepare, total=total, weight=weight, score=score)
 
 
 class _ClassWeights:
@@ -147,6 +216,16 @@ class _ClassWeights:
                 f"{self._name} expected {classes} class_weights, one for each output of the "
                 f"model; got {len(self._values)}. Correct kwargs under [loss]."
             )
+
+    def summed(self, labels: Tensor, classes: int) -> float:
+        """Weights of labels, none of them masked; zero where one is out of range."""
+        if self._values is None:
+            return float(len(labels))
+        if not len(labels) or not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            return 0.0
+        # In float64, so that no division of the data into batches shows.
+        table = torch.tensor(self._values, dtype=torch.float64, device=labels.device)
+        return float(table[labels].sum())
 
     def like(self, outputs: Tensor) -> Tensor | None:
         if self._values is None:
@@ -205,10 +284,6 @@ def _axis_of_classes(name: str, outputs: Tensor, targets: Tensor, class_axis: st
         f"outputs (N, ..., classes) or (N, classes, ...) with targets (N, ...); got outputs {out} "
         f"and targets {want} (class_axis {class_axis}).{hint}"
     )
-
-
-def _in_range(outputs: Tensor, labels: Tensor) -> bool:
-    return not len(labels) or 0 <= int(labels.min()) <= int(labels.max()) < outputs.shape[-1]
 
 
 def _require_range(name: str, classes: int, labels: Tensor, ignore_index: int) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from curvtool.errors import HookError, InputError
 from curvtool.problem.batch import Batch, LossValue
+from curvtool.problem.losses.head import Head
 from curvtool.problem.wording import did_you_mean, first_line, kind_of, listed, shape_of
 
 
@@ -48,6 +49,19 @@ class Formula:
     score: Callable[[Tensor, Tensor], tuple[int, int] | None]
 
 
+@dataclass(frozen=True)
+class HeadFormula:
+    """A loss that makes the outputs itself, of what the model's last layer is given.
+
+    Attributes:
+        head: that layer.
+        given: its weight and bias -> the formula, whose outputs are the layer's inputs.
+    """
+
+    head: Head
+    given: Callable[[Tensor, Tensor | None], Formula]
+
+
 @dataclass(frozen=True, eq=False)
 class BuiltinLoss:
     """A `Loss` made of a formula.
@@ -56,7 +70,7 @@ class BuiltinLoss:
     """
 
     name: str
-    formula: Formula
+    formula: Formula | HeadFormula
     setting: Setting
     _weights: weakref.WeakKeyDictionary[Batch, float] = field(
         default_factory=weakref.WeakKeyDictionary, repr=False
@@ -79,19 +93,14 @@ class BuiltinLoss:
             InputError: for data that does not fit model or loss.
         """
         inputs, targets = self._taken_apart(batch)
-        outputs = self._run(model, inputs) if score else model(*inputs)
-        if not isinstance(outputs, Tensor):
-            raise InputError(
-                f"{self.name} expected {self.setting.model} to return one tensor; it returned "
-                f"{kind_of(outputs)}. Choose the output in a loss of your own: --loss file.py:loss."
-            )
-        outputs, targets = self.formula.prepare(outputs, targets)
+        outputs, formula = self._evaluated(model, inputs, score=score)
+        outputs, targets = formula.prepare(outputs, targets)
         # Before the sum is taken: a label out of range stops a GPU for good.
-        counts = self.formula.score(outputs.detach(), targets) if score else None
+        counts = formula.score(outputs.detach(), targets) if score else None
         if batch not in self._weights:
-            self._weights[batch] = self.formula.weight(outputs, targets)
+            self._weights[batch] = formula.weight(outputs, targets)
         weight = self._weights[batch]
-        mean = self.formula.total(outputs, targets) / (weight or 1.0)
+        mean = formula.total(outputs, targets) / (weight or 1.0)
         if score:
             require_finite(self.name, mean, outputs, weight)
         correct, counted = counts or (None, None)
@@ -121,6 +130,25 @@ class BuiltinLoss:
                 )
         return tuple(values[name] for name in setting.inputs), values[setting.targets]
 
+    def _evaluated(
+        self, model: nn.Module, inputs: tuple[Tensor, ...], *, score: bool
+    ) -> tuple[Tensor, Formula]:
+        """What the model returns, and the formula that takes it."""
+
+        def run() -> Tensor:
+            outputs = self._run(model, inputs) if score else model(*inputs)
+            if isinstance(outputs, Tensor):
+                return outputs
+            raise InputError(
+                f"{self.name} expected {self.setting.model} to return one tensor; it returned "
+                f"{kind_of(outputs)}. Choose the output in a loss of your own: --loss file.py:loss."
+            )
+
+        if isinstance(self.formula, Formula):
+            return run(), self.formula
+        hidden, weight, bias = self.formula.head.leave_out(model, run, check_hooks=score)
+        return hidden, self.formula.given(weight, bias)
+
     def _run(self, model: nn.Module, inputs: tuple[Tensor, ...]) -> object:
         try:
             return model(*inputs)
@@ -129,10 +157,13 @@ class BuiltinLoss:
         except Exception as error:
             kind = HookError if self.setting.user_model else InputError
             shown = ", ".join(shape_of(tensor) for tensor in inputs)
+            without = ""
+            if isinstance(self.formula, HeadFormula):
+                without = f", and that head={self.formula.head.name} names the last layer"
             raise kind(
                 f"{self.setting.model} was expected to run on the data's inputs; given {shown} it "
                 f"raised {type(error).__name__}: {first_line(error)}. Check that data, model and "
-                f"its arguments belong together."
+                f"its arguments belong together{without}."
             ) from error
 
 

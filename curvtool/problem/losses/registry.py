@@ -9,12 +9,12 @@ from curvtool.problem.batch import Loss
 from curvtool.problem.hooks import is_hook, load_hook
 from curvtool.problem.losses.classes import cross_entropy, nll
 from curvtool.problem.losses.hook import HookLoss
-from curvtool.problem.losses.parts import BuiltinLoss, Formula, Setting
+from curvtool.problem.losses.parts import BuiltinLoss, Formula, HeadFormula, Setting
 from curvtool.problem.losses.values import bce, mse
 from curvtool.problem.spec import ProblemSpec
 from curvtool.problem.wording import did_you_mean, first_line, misfit_of_kwargs
 
-LOSSES: dict[str, Callable[..., Formula]] = {
+LOSSES: dict[str, Callable[..., Formula | HeadFormula]] = {
     "cross_entropy": cross_entropy,
     "mse": mse,
     "bce": bce,

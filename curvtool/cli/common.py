@@ -1,0 +1,165 @@
+"""Options that every command has, given to a command as one value."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from curvtool.cli import options as opt
+from curvtool.cli.guard import guarded
+from curvtool.cli.values import device_name, finite, parse_bytes
+from curvtool.config import ComputeConfig, DType, ProblemConfig, Way
+from curvtool.errors import UsageError
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """The shared options as they were typed."""
+
+    checkpoint: Path
+    problem: Path | None
+    model: str | None
+    model_kwargs: list[str] | None
+    data: str | None
+    data_kwargs: list[str] | None
+    loss: str | None
+    loss_kwargs: list[str] | None
+    batch_size: int | None
+    max_examples: int | None
+    params: list[str] | None
+    weight_decay: float
+    train_mode: bool
+    trust: bool
+    device: str
+    dtype: DType
+    memory: str | None
+    seed: int
+    as_json: bool
+    quiet: bool
+    verbose: bool
+
+    def problem_config(self) -> ProblemConfig:
+        """Model, data and loss.
+
+        Returns:
+            The config.
+
+        Raises:
+            UsageError: for a value that cannot be.
+        """
+        # Imported here, as all that takes time: --help must answer at once.
+        from curvtool.problem.key_values import parse_key_values
+
+        if self.quiet and self.verbose:
+            raise UsageError("--quiet and --verbose contradict each other; leave one out.")
+        return ProblemConfig(
+            checkpoint=self.checkpoint,
+            problem=self.problem,
+            model=self.model,
+            data=self.data,
+            loss=self.loss,
+            model_kwargs=parse_key_values(self.model_kwargs or [], option="--model-kwargs"),
+            data_kwargs=parse_key_values(self.data_kwargs or [], option="--data-kwargs"),
+            loss_kwargs=parse_key_values(self.loss_kwargs or [], option="--loss-kwargs"),
+            batch_size=self.batch_size,
+            max_examples=self.max_examples,
+            trust=self.trust,
+            params=tuple(self.params or ()),
+            weight_decay=finite("--weight-decay", self.weight_decay),
+            train_mode=self.train_mode,
+        )
+
+    def compute_config(self, hvp: Way = "auto") -> ComputeConfig:
+        """Where and how precisely.
+
+        Args:
+            hvp: of commands that let it be chosen.
+
+        Returns:
+            The config.
+
+        Raises:
+            UsageError: for a value that cannot be.
+        """
+        return ComputeConfig(
+            device=device_name(self.device),
+            dtype=self.dtype,
+            memory=None if self.memory is None else parse_bytes(self.memory),
+            hvp=hvp,
+            seed=self.seed,
+        )
+
+
+def _shared(
+    *,
+    problem: opt.Problem = None,
+    model: opt.Model = None,
+    model_kwargs: opt.ModelKwargs = None,
+    data: opt.Data = None,
+    data_kwargs: opt.DataKwargs = None,
+    loss: opt.Loss = None,
+    loss_kwargs: opt.LossKwargs = None,
+    batch_size: opt.BatchSize = None,
+    max_examples: opt.MaxExamples = None,
+    params: opt.Params = None,
+    weight_decay: opt.WeightDecay = 0.0,
+    train_mode: opt.TrainMode = False,
+    trust: opt.Trust = False,
+    device: opt.Device = "auto",
+    dtype: opt.Precision = "float32",
+    memory: opt.Memory = None,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Never called: its signature is what the commands share."""
+
+
+def with_common(command: Callable[..., int]) -> Callable[..., None]:
+    """Give a command the checkpoint and the shared options.
+
+    Args:
+        command: takes a `Common` first, then its own options as keywords, and returns an exit
+            code. What it raises becomes a sentence.
+
+    Returns:
+        The function for typer, which reads options from a signature.
+    """
+    own = list(inspect.signature(command).parameters.values())[1:]
+    shared = list(inspect.signature(_shared).parameters.values())
+    names = {"checkpoint", *(p.name for p in shared)}
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        import typer
+
+        common = {name: given.pop(name) for name in names}
+        with guarded():
+            code = command(Common(**common), **given)
+        raise typer.Exit(int(code))
+
+    checkpoint = inspect.Parameter(
+        "checkpoint", inspect.Parameter.KEYWORD_ONLY, annotation=opt.Checkpoint
+    )
+    parameters = [checkpoint, *own, *shared]
+    hints = {
+        **typing.get_type_hints(_shared, include_extras=True),
+        **typing.get_type_hints(command, include_extras=True),
+        "checkpoint": opt.Checkpoint,
+    }
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            p.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[p.name])
+            for p in parameters
+        ]
+    )
+    run.__annotations__ = {p.name: hints[p.name] for p in parameters}
+    del run.__wrapped__  # whose signature typer would read
+    return run

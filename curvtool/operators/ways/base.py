@@ -1,0 +1,87 @@
+"""What a way to make products owes: the part of H v that some batches contribute.
+
+Vectors come and go as pieces, one tensor for each parameter tensor.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from curvtool.problem.objective import Objective
+
+Pieces = Sequence[Tensor]
+# Objective, index of the batch, v -> the batch's part of H v.
+Rebuild = Callable[[Objective, int, Pieces], Pieces]
+
+
+class Keeper(ABC):
+    """Batches of an objective with what can be kept between their products.
+
+    Attributes:
+        objective: whose batches these are.
+        indices: of the batches kept so far.
+        bytes: memory that they take between products.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.indices: list[int] = []
+        self.bytes = 0
+
+    @abstractmethod
+    def keep(self, index: int, *, room: float) -> bool:
+        """Keep a batch; False, and nothing kept, where it takes more than `room` bytes."""
+
+    @abstractmethod
+    def product(self, v: Pieces) -> Pieces:
+        """The part of H v of all kept batches."""
+
+    def products(self, block: Pieces) -> Pieces:
+        """The same for a block: pieces with one more dimension in front."""
+        rows = [self.product([piece[i] for piece in block]) for i in range(len(block[0]))]
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
+
+
+@final
+@dataclass(frozen=True)
+class Way:
+    """A way to make products.
+
+    Attributes:
+        name: as `--hvp` takes it.
+        summary: a few words for tables.
+        rebuild: for ways that start afresh at every product.
+        keeper: for ways that keep something of every batch.
+        rest: of a keeping way: the name of the one that serves batches there is no room for.
+        exact: whether it differentiates, rather than takes differences.
+        checked_as: the way whose derivatives these are, which the preflight can check quickly.
+        blocks: whether a block of vectors can cost less than so many products.
+    """
+
+    name: str
+    summary: str
+    rebuild: Rebuild | None = None
+    keeper: Callable[[Objective], Keeper] | None = None
+    rest: str = "reverse-over-reverse"
+    exact: bool = True
+    checked_as: str = ""
+    blocks: bool = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether memory buys speed."""
+        return self.keeper is not None
+
+
+def detached(tangents: Sequence[Tensor | None], parameters: Pieces) -> Pieces:
+    """Derivatives without graph, zeros where there is none."""
+    return [
+        torch.zeros_like(p) if t is None else t.detach()
+        for t, p in zip(tangents, parameters, strict=True)
+    ]

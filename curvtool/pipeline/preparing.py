@@ -1,0 +1,176 @@
+"""From a loaded problem to an operator that is known to be right and planned for its solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import final
+
+from curvtool.config import SpectrumConfig
+from curvtool.errors import PreflightError
+from curvtool.operators.memory import default_memory
+from curvtool.operators.planning.blocks import choose_block
+from curvtool.operators.planning.planner import Planned, plan_products
+from curvtool.operators.planning.threads import choose_threads
+from curvtool.operators.preflight import EXAMPLES, preflight
+from curvtool.operators.ways.registry import way_named
+from curvtool.pipeline.loading import Loaded
+from curvtool.pipeline.resources import choose_device, make_objective, within_memory
+from curvtool.pipeline.sizing import Room, expected_products, pairs_and_method, share_memory
+from curvtool.problem.objective import Evaluation, Objective
+from curvtool.results import Plan, Preflight
+
+# The ways whose derivatives `auto` builds on, the first that is right for this model.
+_BASES = ("retained-graph", "forward-over-reverse")
+# The preflight costs as much as some seventy gradients of its examples (float64 counts double),
+# and may take half of the planner's share of the solve's products over all examples.
+_EXAMPLES_PER_PRODUCT = 0.0004
+_LEAST_EXAMPLES = 4
+
+Tell = Callable[[str], None]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """All that a solve needs.
+
+    Attributes:
+        objective: evaluated.
+        evaluation: its value at the checkpoint.
+        k: pairs to find.
+        method: the solver's name.
+        memory: bytes that the run may use.
+        room: how they are divided.
+        preflight: that the product passed.
+        planned: the operator, and why it multiplies as it does.
+        given_up: sentences: what was done when memory ran out before the solve.
+    """
+
+    objective: Objective
+    evaluation: Evaluation
+    k: int
+    method: str
+    memory: int
+    room: Room
+    preflight: Preflight
+    planned: Planned
+    given_up: tuple[str, ...] = ()
+
+    def plan(self, *, seconds_per_product: float | None) -> Plan:
+        """The record of how products are made; `seconds_per_product` as it turned out."""
+        operator, planned = self.planned.operator, self.planned
+        return Plan(
+            way=operator.way if operator.kept or not operator.keeps else operator.way_of_rest,
+            device=str(operator.device),
+            dtype=str(operator.dtype).removeprefix("torch."),
+            batches_kept=len(operator.kept),
+            num_batches=self.objective.num_batches,
+            bytes_kept=operator.bytes_kept,
+            bytes_basis=self.room.basis_bytes,
+            memory_limit=self.memory,
+            seconds_per_product=seconds_per_product,
+            way_of_rest=operator.way_of_rest if operator.kept else "",
+            reason=planned.reason,
+            forecast=planned.forecast,
+            trials=planned.trials,
+            planning_seconds=planned.seconds + self.preflight.seconds,
+            adjustments=(*self.given_up, *operator.adjustments),
+        )
+
+
+def prepare(config: SpectrumConfig, loaded: Loaded, tell: Tell) -> Prepared:
+    """Evaluate, check and plan.
+
+    Args:
+        config: the run; `full_precision` stands around the call.
+        loaded: from `load`; its module is moved and cast, so that it serves one run.
+        tell: told of every stage in a sentence.
+
+    Returns:
+        All that the solve needs.
+
+    Raises:
+        InputError: when model, data or limits cannot be used.
+        PreflightError: when the product is not that of a Hessian.
+    """
+    device = choose_device(config.compute.device)
+    memory = config.compute.memory or default_memory(device)
+    objective = make_objective(
+        loaded.problem, config.problem, config.compute, device=device, memory=memory
+    )
+    k, method = pairs_and_method(config, objective.size)
+    room = share_memory(config, objective, k, method, memory)
+    products = expected_products(method, k, objective.size, config.max_hvps)
+    given_up: list[str] = []
+
+    def give_up(sentence: str) -> None:
+        given_up.append(sentence)
+        tell(sentence)
+
+    tell(f"evaluating the loss on {loaded.problem.examples:,} examples")
+    evaluation = within_memory(objective, objective.evaluate, give_up)
+    busy = choose_threads(objective)
+    if busy is not None:
+        give_up(busy)
+    tell("checking the product against float64 differences")
+    way = config.compute.hvp
+    checked_way, checked = within_memory(
+        objective, lambda: check_product(objective, way, products, config.compute.seed), give_up
+    )
+    tell("choosing the fastest way to make products")
+    planned = within_memory(
+        objective,
+        lambda: plan_products(
+            objective,
+            way=way,
+            checked=checked_way,
+            products=products,
+            graph_memory=room.graphs,
+            reserved=room.basis_bytes + room.vector_bytes,
+            spent=checked.seconds,
+            seed=config.compute.seed,
+            tell=tell,
+        ),
+        give_up,
+    )
+    if method == "dense":
+        choose_block(
+            planned.operator, products=products, memory=room.graphs - planned.operator.bytes_kept
+        )
+    if planned.noise:
+        source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
+        checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)
+    return Prepared(
+        objective, evaluation, k, method, memory, room, checked, planned, tuple(given_up)
+    )
+
+
+def check_product(
+    objective: Objective, way: str, products: int, seed: int
+) -> tuple[str, Preflight]:
+    """Find a way whose product is that of a Hessian.
+
+    Args:
+        objective: evaluated.
+        way: a name, or `auto` for the first of those that can be right.
+        products: of the solve, which decide how many examples the checks may take.
+        seed: of the test vectors.
+
+    Returns:
+        The way that passed, and the checks.
+
+    Raises:
+        PreflightError: where none passes: that of the first.
+    """
+    examples = int(_EXAMPLES_PER_PRODUCT * products * objective.num_examples)
+    examples = max(_LEAST_EXAMPLES, min(EXAMPLES, examples))
+    refusal: PreflightError | None = None
+    for name in _BASES if way == "auto" else (way_named(way).checked_as or way,):
+        try:
+            exact = way_named(name).exact
+            return name, preflight(objective, way=name, seed=seed, examples=examples, exact=exact)
+        except PreflightError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal

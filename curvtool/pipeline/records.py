@@ -1,0 +1,78 @@
+"""Parts of the records that runs of every kind share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from curvtool.config import ProblemConfig
+from curvtool.environment import describe_environment
+from curvtool.pipeline.loading import Config, Loaded
+from curvtool.problem.loading import LoadedProblem
+from curvtool.problem.objective import Evaluation, Objective
+from curvtool.results import ParameterEntry, ProblemSummary
+
+
+def config_record(config: Config) -> Mapping[str, Any]:
+    """The config as JSON will give it back."""
+    plain: Mapping[str, Any] = _plain(asdict(config))  # type: ignore[call-overload]
+    return plain
+
+
+def environment_record(loaded: Loaded, device: torch.device) -> Mapping[str, Any]:
+    """Versions, machine, hashes and spec: what identifies a run beside its config."""
+    return {
+        **describe_environment(device),
+        **loaded.problem.hashes,
+        "spec": loaded.problem.spec.as_dict(),
+        "request": loaded.request,
+    }
+
+
+def problem_record(
+    config: ProblemConfig, problem: LoadedProblem, objective: Objective, evaluation: Evaluation
+) -> ProblemSummary:
+    """What was differentiated, and its value at the checkpoint."""
+    notes = [*problem.notes, *objective.notes]
+    if evaluation.uses_attention:
+        notes.append("Attention runs on the math kernel: fused ones have no second derivative.")
+    return ProblemSummary(
+        checkpoint=problem.checkpoint,
+        model=problem.spec.model.build,
+        data=problem.spec.data.source,
+        loss=problem.spec.loss.name,
+        num_parameters=objective.size,
+        num_examples=objective.num_examples,
+        num_batches=objective.num_batches,
+        total_weight=objective.total_weight,
+        loss_value=evaluation.loss,
+        gradient_norm=float(evaluation.gradient_P.double().norm()),
+        accuracy=evaluation.accuracy,
+        weight_decay=config.weight_decay,
+        train_mode=config.train_mode,
+        notes=tuple(note.rstrip(".") + "." for note in notes),
+    )
+
+
+def parameter_records(objective: Objective) -> tuple[ParameterEntry, ...]:
+    """The map from the flat vector to named tensors."""
+    layout = objective.layout
+    return tuple(
+        ParameterEntry(name=name, shape=tuple(shape), offset=offset, size=size)
+        for name, shape, offset, size in zip(
+            layout.names, layout.shapes, layout.offsets, layout.sizes, strict=True
+        )
+    )
+
+
+def _plain(value: Any) -> Any:
+    """The config as JSON will give it back: paths as text, tuples as lists."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,116 @@
+"""Device, memory and the function to differentiate: what every run needs first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from curvtool.config import ComputeConfig, ProblemConfig
+from curvtool.errors import InputError
+from curvtool.operators.memory import is_shortage
+from curvtool.problem.loading import LoadedProblem
+from curvtool.problem.objective import Objective
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_Result = TypeVar("_Result")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name, `auto` for a GPU where there is one.
+
+    Args:
+        name: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        The device.
+
+    Raises:
+        InputError: for a GPU that is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count()
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            raise InputError(
+                f"--device {name} needs a GPU of that number; torch sees {count} here. "
+                "Use --device cpu, or install a torch build with CUDA support."
+            )
+        return torch.device("cuda", index)
+    return torch.device("cpu")
+
+
+def make_objective(
+    problem: LoadedProblem,
+    config: ProblemConfig,
+    compute: ComputeConfig,
+    *,
+    device: torch.device,
+    memory: int,
+) -> Objective:
+    """The dataset mean of a loaded problem.
+
+    Args:
+        problem: as loaded; its module is moved and cast.
+        config: which parameters, and how the model stands.
+        compute: the precision.
+        device: to compute on.
+        memory: bytes that the run may use.
+
+    Returns:
+        The objective, not evaluated yet.
+    """
+    data_bytes = sum(b.nbytes for b in problem.batches)
+    return Objective(
+        problem.module,
+        problem.loss,
+        problem.batches,
+        device=device,
+        dtype=_DTYPES[compute.dtype],
+        patterns=config.params,
+        weight_decay=config.weight_decay,
+        train_mode=config.train_mode,
+        # A quarter for data that stays; the rest is worth more as kept graphs.
+        keep_data_on_device=device.type == "cpu" or data_bytes <= memory // 4,
+    )
+
+
+def within_memory(
+    objective: Objective, run: Callable[[], _Result], tell: Callable[[str], None]
+) -> _Result:
+    """Run, with batches halved as often as memory runs out.
+
+    Args:
+        objective: whose batches are halved.
+        run: the work; begun anew each time.
+        tell: told what was done.
+
+    Returns:
+        What the work gives.
+
+    Raises:
+        RuntimeError: the want of memory, where no batch can be halved any further.
+        MemoryError: likewise.
+    """
+    while True:
+        try:
+            return run()
+        except (RuntimeError, MemoryError) as error:
+            if not is_shortage(error):
+                raise
+            shortage = error.with_traceback(None)  # whose frames hold tensors
+        if not objective.halve_batches():
+            raise shortage
+        most = max(map(objective.examples, objective.active))
+        tell(f"Memory ran out: batches have at most {most} examples now.")
+
+
+def in_bytes(number: int) -> str:
+    """Bytes in the largest unit that they fill: a small limit is not 0.00 GiB."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 2**power:
+            return f"{number / 2**power:.1f} {unit}"
+    return f"{number:,} B"

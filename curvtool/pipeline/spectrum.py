@@ -1,0 +1,89 @@
+"""A `spectrum` run from its config to its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from curvtool.algorithms.dense import dense
+from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
+from curvtool.algorithms.lanczos import lanczos
+from curvtool.algorithms.power import power_iteration
+from curvtool.algorithms.settings import EigenSettings, Report, silent
+from curvtool.config import SpectrumConfig
+from curvtool.environment import now
+from curvtool.operators.planning.threads import restored_threads
+from curvtool.pipeline.loading import Loaded
+from curvtool.pipeline.preparing import Tell, prepare
+from curvtool.pipeline.records import (
+    config_record,
+    environment_record,
+    parameter_records,
+    problem_record,
+)
+from curvtool.problem.twice import full_precision
+from curvtool.results import EigenPairs, SpectrumRun
+
+_SOLVERS: dict[str, Callable[..., EigenPairs]] = {
+    "dense": dense,
+    "lanczos": lanczos,
+    "power": power_iteration,
+    "eigsh": scipy_eigsh,
+    "lobpcg": scipy_lobpcg,
+}
+
+
+def run_spectrum(
+    config: SpectrumConfig,
+    loaded: Loaded,
+    *,
+    report: Report = silent,
+    tell: Tell = lambda _: None,
+) -> SpectrumRun:
+    """Compute the eigenpairs that the config asks for.
+
+    Args:
+        config: the run.
+        loaded: from `load`; its module is moved and cast, so that it serves one run.
+        report: told of every product of the solve.
+        tell: told of every stage in a sentence.
+
+    Returns:
+        The run, ready to be stored and shown.
+
+    Raises:
+        InputError: when model, data or limits cannot be used.
+        PreflightError: when the product is not that of a Hessian.
+    """
+    began = time.perf_counter()
+    with full_precision(), restored_threads():
+        prepared = prepare(config, loaded, tell)
+        settings = EigenSettings(
+            k=prepared.k,
+            which=config.which,
+            tol=config.tol,
+            accuracy=config.accuracy,
+            max_hvps=config.max_hvps,
+            basis=prepared.room.basis,
+            seed=config.compute.seed,
+            noise=prepared.preflight.noise,
+            certify_fully=config.certify == "full",
+            vectors=config.vectors,
+            momentum=config.momentum,
+        )
+        tell(f"solving by {prepared.method}")
+        pairs = _SOLVERS[prepared.method](prepared.planned.operator, settings, report=report)
+    objective = prepared.objective
+    return SpectrumRun(
+        pairs=pairs,
+        problem=problem_record(config.problem, loaded.problem, objective, prepared.evaluation),
+        plan=prepared.plan(seconds_per_product=pairs.seconds / max(1, pairs.hvps)),
+        preflight=prepared.preflight,
+        parameters=parameter_records(objective),
+        config=config_record(config),
+        environment=environment_record(loaded, objective.device),
+        seconds=time.perf_counter() - began,
+        version=version("curvtool"),
+        created=now(),
+    )
