@@ -9,16 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curvtool.results import (
+    BenchRun,
     Certification,
     Check,
+    CheckRun,
     Completeness,
     EigenPairs,
+    Forecast,
     Outcome,
     ParameterEntry,
     Plan,
     Preflight,
     ProblemSummary,
     SpectrumRun,
+    Verdict,
+    WayTrial,
 )
 
 NOISE = 2.4e-7
@@ -172,3 +177,80 @@ def run(found: EigenPairs | None = None, **changes: Any) -> SpectrumRun:
         "created": "2026-01-31T12:00:00Z",
     }
     return SpectrumRun(**parts | changes)
+
+
+def trial(way: str = "retained-graph", **changes: Any) -> WayTrial:
+    """A way that ran and is right."""
+    facts: dict[str, Any] = {
+        "way": way,
+        "verdict": Verdict.RIGHT,
+        "seconds": 0.0437,
+        "spread": 0.03,
+        "setup_seconds": 0.06,
+        "gradients": 1.57,
+        "bytes_kept": 59_700_000,
+        "bytes_peak": 84_300_000,
+        "error": 5.1e-7,
+    }
+    return WayTrial(**facts | changes)
+
+
+TRIALS = (
+    trial(),
+    trial("compiled", verdict=Verdict.CHOSEN, seconds=0.0328, gradients=1.18, setup_seconds=36.2),
+    trial("reverse-over-forward", verdict=Verdict.WRONG, gradients=3.2, error=7e-2),
+    trial(
+        "finite-difference",
+        verdict=Verdict.INEXACT,
+        exact=False,
+        seconds=0.0561,
+        gradients=2.01,
+        error=2.4e-4,
+    ),
+    WayTrial(way="linearized", verdict=Verdict.REFUSED, detail="NotImplementedError: no rule"),
+)
+FORECAST = Forecast(products=221, seconds_per_product=0.45, seconds=103.0, bytes=9_123_456_789)
+
+
+def bench_run(*trials: WayTrial, **changes: Any) -> BenchRun:
+    """A whole comparison of ways."""
+    parts: dict[str, Any] = {
+        "problem": problem(),
+        "trials": trials or TRIALS,
+        "gradient_seconds": 0.0279,
+        "batches_timed": 1,
+        "rounds": 7,
+        "threads": 2,
+        "device": "cpu",
+        "dtype": "float32",
+        "outcome": Outcome.CONVERGED,
+        "preflight": preflight(),
+        "parameters": PARAMETERS,
+        "config": {"operator": "hessian", "rounds": 7},
+        "environment": {"torch": "2.14.1"},
+        "seconds": 61.3,
+        "version": "0.1.0",
+        "created": "2026-01-31T12:00:00Z",
+    }
+    return BenchRun(**parts | changes)
+
+
+def check_run(**changes: Any) -> CheckRun:
+    """A whole check, its solve planned."""
+    parts: dict[str, Any] = {
+        "problem": problem(),
+        "plan": plan(
+            seconds_per_product=None,
+            reason="1.27 times as fast as retained-graph on the first batch",
+            forecast=FORECAST,
+            trials=TRIALS,
+            way_of_rest="reverse-over-reverse",
+        ),
+        "preflight": preflight(),
+        "config": {"operator": "hessian", "top_k": 20},
+        "environment": {"torch": "2.14.1"},
+        "seconds": 4.2,
+        "version": "0.1.0",
+        "created": "2026-01-31T12:00:00Z",
+    }
+    return CheckRun(**parts | changes)

@@ -9,7 +9,7 @@ from curvtool.report import numbers
 from curvtool.report.layout import INDENT, fact, indented, paragraph
 from curvtool.report.style import BAD, FAINT, GOOD, Page
 from curvtool.report.words import clean, shortened
-from curvtool.results import Check, Plan, Preflight, SpectrumRun
+from curvtool.results import Check, Forecast, Plan, Preflight, SpectrumRun
 
 
 def plan_facts(plan: Plan, page: Page) -> list[Text]:
@@ -27,6 +27,8 @@ def plan_facts(plan: Plan, page: Page) -> list[Text]:
         f"{numbers.count(plan.batches_kept)} of {numbers.counted(plan.num_batches, 'graph')} "
         f"kept, {numbers.memory(plan.bytes_kept)}"
     )
+    if plan.way_of_rest:
+        kept += f", the rest by {clean(plan.way_of_rest, page)}"
     memory = [
         kept if plan.batches_kept else "no graphs kept",
         f"basis {numbers.memory(plan.bytes_basis)}",
@@ -35,7 +37,23 @@ def plan_facts(plan: Plan, page: Page) -> list[Text]:
     each = []
     if plan.seconds_per_product is not None:
         each.append(f"{numbers.duration(plan.seconds_per_product)} per product")
-    return [*fact("way", way + each, page), *fact("memory", memory, page)]
+    lines = fact("way", way + each, page)
+    if plan.reason:
+        lines += fact("why", [clean(plan.reason, page)], page)
+    lines += fact("memory", memory, page)
+    if plan.forecast is not None:
+        lines += fact("forecast", _forecast(plan.forecast), page)
+    for i, text in enumerate(plan.adjustments):
+        lines += fact("gave up" if i == 0 else "", [clean(text, page)], page)
+    return lines
+
+
+def _forecast(forecast: Forecast) -> list[str]:
+    return [
+        f"{numbers.duration(forecast.seconds_per_product)} per product",
+        f"{numbers.duration(forecast.seconds)} for {numbers.counted(forecast.products, 'product')}",
+        f"at most {numbers.memory(forecast.bytes)}",
+    ]
 
 
 def cost_facts(run: SpectrumRun, page: Page) -> list[Text]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from curvtool.results import SpectrumRun
+from curvtool.results import BenchRun, CheckRun, SpectrumRun
 
 
 def spectrum_json(run: SpectrumRun) -> dict[str, Any]:
@@ -52,6 +52,38 @@ def spectrum_json(run: SpectrumRun) -> dict[str, Any]:
         "curvtool_version": run.version,
         "created": run.created,
     }
+
+
+def check_json(run: CheckRun) -> dict[str, Any]:
+    """Turn a check into plain JSON types.
+
+    Args:
+        run: what to show.
+
+    Returns:
+        As `spectrum_json`.
+    """
+    passed = all(check.passed is not False for check in run.preflight.checks)
+    return {"kind": "check", "passed": passed, **_record(run)}
+
+
+def bench_json(run: BenchRun) -> dict[str, Any]:
+    """Turn a comparison of ways into plain JSON types.
+
+    Args:
+        run: what to show.
+
+    Returns:
+        As `spectrum_json`.
+    """
+    return {"kind": "bench", **_record(run)}
+
+
+def _record(run: CheckRun | BenchRun) -> dict[str, Any]:
+    """The fields under their own names; the map of parameters stays in the file."""
+    fields: dict[str, Any] = _plain(dataclasses.asdict(run))
+    fields.pop("parameters", None)
+    return {**fields, "curvtool_version": fields.pop("version")}
 
 
 def _plain(value: Any) -> Any:

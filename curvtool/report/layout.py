@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.console import Group
 from rich.text import Text
 
 from curvtool.report.style import FAINT, TITLE, Page
@@ -11,6 +12,40 @@ from curvtool.report.words import joined, wrapped
 
 INDENT = 2
 _LABEL = 8
+_NARROWEST, _WIDEST = 60, 120
+
+
+def page_of(width: int, *, unicode: bool, plain: bool) -> Page:
+    """Choose the page for a terminal: lines of 60 to 120 cells.
+
+    Args:
+        width: cells of a line of the terminal.
+        unicode: whether more than ASCII may be printed.
+        plain: whether to write lines of text only, without colours and drawings.
+
+    Returns:
+        The page.
+    """
+    return Page(width=min(max(width, _NARROWEST), _WIDEST), unicode=unicode, plain=plain)
+
+
+def assembled(parts: Iterable[list[Text]], page: Page) -> Group:
+    """Put the parts of a report under each other, an empty line between them.
+
+    Args:
+        parts: lines of each; empty ones are left out.
+        page: to be printed on.
+
+    Returns:
+        The lines, without spaces at their ends, and without styles on a plain page.
+    """
+    lines: list[Text] = []
+    for part in parts:
+        if part:
+            lines += [Text(), *part] if lines else part
+    for line in lines:
+        line.rstrip()
+    return Group(*(Text(line.plain) for line in lines) if page.plain else lines)
 
 
 def heading(text: str) -> Text:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from curvtool.report import numbers
 from curvtool.report.evidence import cost_facts, plan_facts, preflight_lines
-from curvtool.report.layout import INDENT, fact, heading, indented, paragraph
+from curvtool.report.layout import INDENT, assembled, heading, indented, page_of, paragraph
+from curvtool.report.problem import operator_name, problem_facts, title
 from curvtool.report.strip import legend, strip
 from curvtool.report.style import BAD, FAINT, GOOD, NEGATIVE, TITLE, WARNING, Page
 from curvtool.report.table import UNCONVERGED, pair_table
-from curvtool.report.words import clean, joined, shortened
+from curvtool.report.words import capitalised, clean, joined
 from curvtool.results import Certification, Completeness, EigenPairs, Outcome, SpectrumRun
 
-_NARROWEST, _WIDEST = 60, 120
 _WHICH = {
     "LM": "largest in magnitude",
     "LA": "largest",
@@ -27,13 +27,6 @@ _DOUBT: dict[Completeness | Certification, str] = {
     Completeness.NOT_PROBED: WARNING,
     Certification.NONE: WARNING,
 }
-_OPERATORS = {
-    "hessian": "Hessian",
-    "ggn": "Gauss-Newton",
-    "fisher": "Fisher",
-    "empirical-fisher": "Empirical Fisher",
-}
-
 # A product less noisy than this was made in float64.
 _FLOAT64_NOISE = 1e-10
 
@@ -54,73 +47,17 @@ def spectrum_report(
         A group of lines, none wider than `width` where that is at least 60. Print it with
         `soft_wrap=True`, so that nothing is cut off on a narrower terminal.
     """
-    page = Page(width=min(max(width, _NARROWEST), _WIDEST), unicode=unicode, plain=plain)
+    page = page_of(width, unicode=unicode, plain=plain)
     parts = [
-        _title(run, page),
-        _problem(run, page),
+        title(f"{operator_name(run.config, page)} spectrum", run.problem, page),
+        problem_facts(run.problem, page),
         _pairs(run.pairs, page, verbose),
         _strip(run.pairs, page),
         _ending(run.pairs, page),
         [heading("How it was computed"), *plan_facts(run.plan, page), *cost_facts(run, page)],
         [heading("Preflight"), *preflight_lines(run.preflight, page, verbose=verbose)],
     ]
-    lines: list[Text] = []
-    for part in parts:
-        if part:
-            lines += [Text(), *part] if lines else part
-    for line in lines:
-        line.rstrip()
-    if plain:
-        lines = [Text(line.plain) for line in lines]
-    return Group(*lines)
-
-
-def _title(run: SpectrumRun, page: Page) -> list[Text]:
-    operator = str(run.config.get("operator", "hessian"))
-    name = clean(_OPERATORS.get(operator, operator), page) + " spectrum"
-    problem = run.problem
-    line = Text().append(shortened(name, page.width // 2, page), TITLE)
-    path = clean(problem.checkpoint, page)
-    line.append("  ").append(shortened(path, page.width - line.cell_len, page), FAINT)
-    facts = [
-        clean(problem.model, page),
-        numbers.counted(problem.num_parameters, "parameter"),
-        numbers.counted(problem.num_examples, "example"),
-        clean(problem.loss, page),
-    ]
-    return [line, *joined((_short(part, page) for part in facts), page.width, page)]
-
-
-def _problem(run: SpectrumRun, page: Page) -> list[Text]:
-    problem = run.problem
-    data = [
-        _short(clean(problem.data, page), page),
-        numbers.counted(problem.num_batches, "batch"),
-    ]
-    if problem.total_weight != problem.num_examples:
-        data.append(f"weights sum to {problem.total_weight:,.6g}")
-    value = [
-        numbers.figure(problem.loss_value),
-        f"gradient norm {numbers.figure(problem.gradient_norm)}",
-    ]
-    if problem.accuracy is not None:
-        value.append(f"accuracy {100 * problem.accuracy:.2f} %")
-    lines = [*fact("data", data, page), *fact("loss", value, page)]
-    if problem.weight_decay:
-        note = f"weight decay {problem.weight_decay:g}: H includes it as a multiple of the identity"
-    else:
-        note = "training regularisation is not included: H is of the data loss"
-    notes = [note]
-    if problem.train_mode:
-        notes.append("the model is in train mode: the batch size is part of what H means")
-    notes += [clean(text, page) for text in problem.notes]
-    for i, text in enumerate(notes):
-        lines += fact("note" if i == 0 else "", [_sentence(text)], page)
-    return lines
-
-
-def _short(text: str, page: Page) -> str:
-    return shortened(text, page.width - 12, page)
+    return assembled(parts, page)
 
 
 def _pairs(pairs: EigenPairs, page: Page, verbose: bool) -> list[Text]:
@@ -162,7 +99,7 @@ def _strip(pairs: EigenPairs, page: Page) -> list[Text]:
 def _ending(pairs: EigenPairs, page: Page) -> list[Text]:
     done = pairs.outcome is Outcome.CONVERGED and bool(pairs.converged.all())
     mark = page.glyphs.passed if done else page.glyphs.failed
-    sentence = _capitalised(pairs.outcome.sentence)
+    sentence = capitalised(pairs.outcome.sentence)
     lines = []
     for i, line in enumerate(paragraph(sentence, page.width - INDENT)):
         lead = Text(" " * INDENT if i or page.plain else mark.ljust(INDENT))
@@ -178,7 +115,7 @@ def _ending(pairs: EigenPairs, page: Page) -> list[Text]:
         (pairs.certification.sentence, _DOUBT.get(pairs.certification, "")),
         (method, ""),
     ):
-        for line in paragraph(_capitalised(text), page.width - INDENT):
+        for line in paragraph(capitalised(text), page.width - INDENT):
             line.stylize(tone)
             lines += indented([line])
     return lines
@@ -194,12 +131,3 @@ def _at_the_floor(pairs: EigenPairs) -> list[str]:
         return []
     more = "; float64 has more digits" if pairs.noise > _FLOAT64_NOISE else ""
     return [f"{numbers.count(at_floor)} of them to the floor of the arithmetic only{more}"]
-
-
-def _capitalised(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
-
-
-def _sentence(text: str) -> str:
-    text = _capitalised(text.strip())
-    return text if text.endswith((".", "!", "?")) else text + "."

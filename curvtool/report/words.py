@@ -49,6 +49,31 @@ def shortened(text: str, width: int, page: Page) -> str:
     return head + page.glyphs.ellipsis + tail
 
 
+def capitalised(text: str) -> str:
+    """Begin a sentence with a capital; the rest stays.
+
+    Args:
+        text: clean.
+
+    Returns:
+        The same, its first letter upper.
+    """
+    return text[:1].upper() + text[1:]
+
+
+def sentence(text: str) -> str:
+    """Make a remark a sentence: a capital first, a full stop last.
+
+    Args:
+        text: clean.
+
+    Returns:
+        The sentence.
+    """
+    text = capitalised(text.strip())
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """Wrap text at spaces; a word wider than a line is cut.
 

@@ -99,6 +99,24 @@ def normed():
     return net
 
 
+class PlainlyNormed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(4))
+        self.weight_g = nn.Parameter(torch.ones(4, 1))
+        self.weight_v = nn.Parameter(torch.ones(4, 3))
+
+    def forward(self, x):
+        v = self.weight_v
+        return F.linear(x, v * (self.weight_g / v.square().sum(1, keepdim=True).sqrt()), self.bias)
+
+
+def plainly_normed():
+    net = Net()
+    net.first = PlainlyNormed()
+    return net
+
+
 def no_room():
     raise MemoryError
 

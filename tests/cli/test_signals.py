@@ -109,8 +109,9 @@ import os, random, sys, time
 from pathlib import Path
 # Loaded here, since otherwise imports would take most of the time of every child.
 import torch._decomp.decompositions_for_jvp, torch._dynamo
-import curvtool.cli.progress, curvtool.cli.show, curvtool.pipeline, curvtool.storage.spectrum
+import curvtool.cli.progress, curvtool.cli.show, curvtool.pipeline
 from curvtool.cli.app import run
+from curvtool.storage.spectrum import read_spectrum
 
 run(["show", "absent.h5"])
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curvtool.errors import InputError
-from curvtool.results import BenchRun, Forecast, Outcome, Verdict, WayTrial
+from curvtool.results import BenchRun, Forecast, Verdict, WayTrial
 from curvtool.storage.bench import read_bench, write_bench
 from curvtool.storage.run import read_run
 from curvtool.storage.spectrum import read_spectrum, write_spectrum
@@ -39,25 +39,7 @@ TRIALS = st.builds(
 
 
 def bench(*trials: WayTrial) -> BenchRun:
-    whole = runs.run()
-    return BenchRun(
-        problem=whole.problem,
-        trials=trials,
-        gradient_seconds=0.05,
-        batches_timed=1,
-        rounds=7,
-        threads=2,
-        device="cpu",
-        dtype="float32",
-        outcome=Outcome.CONVERGED,
-        preflight=whole.preflight,
-        parameters=whole.parameters,
-        config={"rounds": 7},
-        environment={"torch": "2.14.1"},
-        seconds=9.5,
-        version="0.1.0",
-        created="2026-01-31T12:00:00Z",
-    )
+    return runs.bench_run(trials=trials)
 
 
 ONE = WayTrial(way="retained-graph", verdict=Verdict.CHOSEN, seconds=0.1, bytes_kept=7)

@@ -107,12 +107,16 @@ def _tried(batch: FirstBatch, name: str, tell: Tell) -> Trial | WayTrial:
     try:
         if name == "compiled":
             # In a process of its own first: a compiler that fails or hangs leaves this one alone.
-            probe_compilation(
+            probed = probe_compilation(
                 traced_reverse(batch.objective, batch.index),
                 batch.v,
                 device=batch.objective.device,
                 most_seconds=MOST_COMPILE_SECONDS,
             )
+            trial = batch.tried(way)
+            # This process found the compiled code in the cache on disk.
+            trial.setup = max(trial.setup, probed.compile_seconds)
+            return trial
         return batch.tried(way)
     except CompileFailure as error:
         said = str(error)

@@ -7,6 +7,7 @@ programs take two to five times the memory and were faster by 4 % on one model i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, final
 
@@ -75,6 +76,8 @@ class CompiledBatches(Keeper):
 
 def compiled(program: fx.GraphModule) -> Program:
     """Put a program under `torch.compile`; it is compiled at its first run."""
+    # It warns of every CPU machine that it finds no GPU there.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     return torch.compile(program, fullgraph=True, dynamic=False)
 
 
