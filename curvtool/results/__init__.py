@@ -1,0 +1,21 @@
+"""What a run found: frozen records that know no network, no file and no terminal.
+
+Nothing here needs torch, so that a stored run can be shown where torch is not installed.
+"""
+
+from curvtool.results.comparison import BenchRun as BenchRun
+from curvtool.results.comparison import CheckRun as CheckRun
+from curvtool.results.outcome import FloatArray as FloatArray
+from curvtool.results.outcome import Outcome as Outcome
+from curvtool.results.problem import ParameterEntry as ParameterEntry
+from curvtool.results.problem import ProblemSummary as ProblemSummary
+from curvtool.results.product import Check as Check
+from curvtool.results.product import Forecast as Forecast
+from curvtool.results.product import Plan as Plan
+from curvtool.results.product import Preflight as Preflight
+from curvtool.results.product import Verdict as Verdict
+from curvtool.results.product import WayTrial as WayTrial
+from curvtool.results.spectrum import Certification as Certification
+from curvtool.results.spectrum import Completeness as Completeness
+from curvtool.results.spectrum import EigenPairs as EigenPairs
+from curvtool.results.spectrum import SpectrumRun as SpectrumRun

@@ -1,0 +1,36 @@
+"""How a run ended, in a word for the file and a sentence for the reader."""
+
+from __future__ import annotations
+
+import enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+
+
+class Outcome(enum.Enum):
+    """How a solve ended: the value goes to the run file, `sentence` to the report."""
+
+    CONVERGED = "converged"
+    MAX_HVPS = "max_hvps"
+    STAGNATED = "stagnated"
+    INCOMPLETE = "incomplete"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def sentence(self) -> str:
+        """The sentence a reader of the report sees."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Outcome.CONVERGED: "all requested pairs met the tolerance",
+    Outcome.MAX_HVPS: "stopped at the limit of products before every pair met the tolerance",
+    Outcome.STAGNATED: "stopped because more products no longer brought the pairs closer",
+    Outcome.INCOMPLETE: (
+        "every pair met the tolerance, but a probe found a wanted eigenvalue that is not among them"
+    ),
+    Outcome.INTERRUPTED: "interrupted before every pair met the tolerance",
+}
