@@ -37,6 +37,27 @@ class SymmetricOperator(Protocol):
         ...
 
 
+class SumOperator(SymmetricOperator, Protocol):
+    """H = sum_i H_i + shift I, whose terms can be multiplied one at a time, each for its part.
+
+    A product with all terms costs as much as the operator's own.
+    """
+
+    @property
+    def num_terms(self) -> int:
+        """B."""
+        ...
+
+    @property
+    def shift(self) -> float:
+        """Of the identity beside the terms."""
+        ...
+
+    def term(self, i: int, v_P: Tensor, /) -> Tensor:
+        """H_i v, shape (P,), without the shift."""
+        ...
+
+
 def products(operator: SymmetricOperator, V_kP: Tensor) -> Tensor:
     """Products with the rows of a block, at once where the operator can (`matmat`).
 

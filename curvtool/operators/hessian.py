@@ -104,6 +104,32 @@ class HessianOperator:
         return self._enduring(lambda: self._product(v_P))
 
     @property
+    def num_terms(self) -> int:
+        """Batches that H is a sum over, as the objective was given them."""
+        return len(self.objective.terms)
+
+    @property
+    def shift(self) -> float:
+        """W of the W I that H is beside the sum of its terms."""
+        return self.objective.weight_decay
+
+    def term(self, i: int, v_P: Tensor, /) -> Tensor:
+        """H_i v of the i-th term, shape (P,): one product of the batch.
+
+        A term is a batch's share of the dataset mean; where batches are halved for want of memory
+        it stays the sum of its parts.
+
+        Args:
+            i: of `num_terms`.
+            v_P: shape (P,).
+
+        Returns:
+            The product, without the shift.
+        """
+        v_P = v_P.detach().contiguous()
+        return self._enduring(lambda: self._term(i, v_P))
+
+    @property
     def multiplies_blocks(self) -> bool:
         """Whether several vectors can go through one pass."""
         return self._way.blocks and bool(self.kept) and not self.way_of_rest
@@ -129,6 +155,19 @@ class HessianOperator:
         kept = set(self.kept)
         for index in objective.active:
             if index not in kept:
+                Hv_P += objective.layout.join(self._rebuilt(index, v))
+        return Hv_P
+
+    def _term(self, i: int, v_P: Tensor) -> Tensor:
+        objective = self.objective
+        v = objective.layout.split(v_P)
+        kept = set(self.kept)
+        Hv_P = torch.zeros_like(v_P)
+        for index in objective.terms[i]:
+            if index in kept and self._keeper is not None:
+                with objective.missing_derivatives_named(index):
+                    Hv_P += objective.layout.join(self._keeper.term(index, v))
+            else:
                 Hv_P += objective.layout.join(self._rebuilt(index, v))
         return Hv_P
 

@@ -89,6 +89,7 @@ class Objective:
             )
         self._batches = tuple(b.moved(device, dtype) if keep_data_on_device else b for b in batches)
         self._resident = keep_data_on_device
+        self._origins = tuple(range(len(self._batches)))
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
 
@@ -126,6 +127,14 @@ class Objective:
     def active(self) -> tuple[int, ...]:
         """Indices of the batches whose weight is not zero."""
         return tuple(i for i, w in enumerate(self.weights) if w > 0)
+
+    @property
+    def terms(self) -> tuple[tuple[int, ...], ...]:
+        """Active batches by the batch of which they are parts: one each until they are halved."""
+        parts: dict[int, list[int]] = {}
+        for index in self.active:
+            parts.setdefault(self._origins[index], []).append(index)
+        return tuple(map(tuple, parts.values()))
 
     def batch(self, index: int) -> Batch:
         """Batch `index` on the device, floating-point tensors in the objective's dtype."""
@@ -295,7 +304,8 @@ class Objective:
             False, and nothing changed, where no batch can be divided, or where the loss couples a
             batch's examples, so that its halves are another loss. Costs two forward passes.
         """
-        halves = [half for batch in self._batches for half in batch.halves()]
+        divided = [batch.halves() for batch in self._batches]
+        halves = [half for parts in divided for half in parts]
         if len(halves) == len(self._batches):
             return False
         weights, total = self._weighed(halves)
@@ -309,6 +319,11 @@ class Objective:
         ):
             return False
         self._batches = tuple(halves)
+        self._origins = tuple(
+            origin
+            for origin, parts in zip(self._origins, divided, strict=True)
+            for _ in range(len(parts))
+        )
         if self._weights is not None:
             self._weights = tuple(weights)
         return True

@@ -6,7 +6,7 @@ Vectors come and go as pieces, one tensor for each parameter tensor.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -39,8 +39,12 @@ class Keeper(ABC):
         """Keep a batch; False, and nothing kept, where it takes more than `room` bytes."""
 
     @abstractmethod
+    def term(self, index: int, v: Pieces) -> Pieces:
+        """The part of H v of one kept batch."""
+
     def product(self, v: Pieces) -> Pieces:
         """The part of H v of all kept batches."""
+        return summed(self.term(index, v) for index in self.indices)
 
     def products(self, block: Pieces) -> Pieces:
         """The same for a block: pieces with one more dimension in front."""
@@ -77,6 +81,21 @@ class Way:
     def keeps(self) -> bool:
         """Whether memory buys speed."""
         return self.keeper is not None
+
+
+def summed(parts: Iterable[Pieces]) -> Pieces:
+    """The sum of the batches' parts, of which there is at least one."""
+    rest = iter(parts)
+    first = next(rest)
+    second = next(rest, None)
+    if second is None:
+        return first
+    # The first sum is a new tensor: a part may be expanded, or belong to somebody else.
+    total = [a + b for a, b in zip(first, second, strict=True)]
+    for part in rest:
+        for a, b in zip(total, part, strict=True):
+            a.add_(b)
+    return total
 
 
 def detached(tangents: Sequence[Tensor | None], parameters: Pieces) -> Pieces:

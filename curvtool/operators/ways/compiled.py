@@ -35,7 +35,7 @@ class CompiledBatches(Keeper):
     def __init__(self, objective: Objective) -> None:
         super().__init__(objective)
         self._programs: dict[tuple[object, ...], Program] = {}
-        self._kept: list[tuple[Program, tuple[Tensor, ...]]] = []
+        self._kept: dict[int, tuple[Program, tuple[Tensor, ...]]] = {}
 
     def keep(self, index: int, *, room: float) -> bool:
         """Trace the batch (0.2 to 2.5 s); the first one is compiled (6 to 60 s)."""
@@ -46,32 +46,25 @@ class CompiledBatches(Keeper):
         if signature not in self._programs:
             first = not self._programs
             self._programs[signature] = compiled(traced.program) if first else traced.program
-        self._kept.append((self._programs[signature], traced.constants))
+        self._kept[index] = (self._programs[signature], traced.constants)
         self.indices.append(index)
         self.bytes += traced.bytes
         return True
 
-    def product(self, v: Pieces) -> Pieces:
-        """One run of the program for every batch: 1.2 to 2.1 gradients."""
-        total: list[Tensor] = []
-        for program, constants in self._kept:
-            try:
-                part = run(program, v, constants)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                if _is_of_the_compiler(error):
-                    raise InputError(
-                        "--hvp compiled needs torch.compile to work here: "
-                        f"{type(error).__name__}, {first_line(error, most=200)} Use --hvp auto."
-                    ) from error
-                raise
-            total = (
-                [a.add_(b) for a, b in zip(total, part, strict=True)]
-                if total
-                else [t.clone() for t in part]
-            )
-        return total
+    def term(self, index: int, v: Pieces) -> Pieces:
+        """One run of the program: 1.2 to 2.1 gradients."""
+        program, constants = self._kept[index]
+        try:
+            return run(program, v, constants)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if _is_of_the_compiler(error):
+                raise InputError(
+                    "--hvp compiled needs torch.compile to work here: "
+                    f"{type(error).__name__}, {first_line(error, most=200)} Use --hvp auto."
+                ) from error
+            raise
 
 
 def compiled(program: fx.GraphModule) -> Program:

@@ -7,33 +7,36 @@ two gradients (6 of the 9 forward passes that a rebuilt product costs).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from curvtool.operators.memory import SavedBytes
-from curvtool.operators.ways.base import Keeper, Pieces
+from curvtool.operators.ways.base import Keeper, Pieces, summed
 from curvtool.problem.objective import Objective
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class GradientGraph:
-    """Gradient of some batches with its graph: tensors that depend on the parameters."""
+    """The graph of a batch's gradient, by the edges at which its pieces come out.
 
-    gradients: tuple[Tensor, ...]  # those that have a graph; an affine part of the loss has none
+    The gradient itself, P numbers a batch, is not kept: a backward pass starts at edges.
+    """
+
+    edges: tuple[GradientEdge, ...]  # of pieces with a graph; an affine part of the loss has none
     places: tuple[int, ...]  # their positions among the parameters
     parameters: tuple[Tensor, ...]
 
     def product(self, v: Pieces, *, keep: bool, batched: bool = False) -> Pieces:
         """One backward pass through the gradient's graph; `batched` v has a dimension more."""
-        if not self.gradients:
+        if not self.edges:
             return [torch.zeros_like(piece) for piece in v]
         return torch.autograd.grad(
-            self.gradients,
+            self.edges,
             self.parameters,
             grad_outputs=[v[i] for i in self.places],
             retain_graph=keep,
@@ -42,35 +45,20 @@ class GradientGraph:
         )
 
 
-def gradient_graph(objective: Objective, indices: Sequence[int]) -> GradientGraph:
-    """Differentiate the batches' terms once, keeping the graph.
+def gradient_graph(objective: Objective, index: int) -> GradientGraph:
+    """Differentiate a batch's term once, keeping the graph.
 
     Args:
         objective: the objective.
-        indices: of its batches.
+        index: of the batch.
 
     Returns:
-        The summed gradient with its graph. Costs one gradient of the batches.
+        The graph. Costs one gradient of the batch.
     """
-    total: Sequence[Tensor] = ()
-    for index in indices:
-        total = _plus(total, objective.batch_gradient(index))
-    return _with_graph(objective, total)
-
-
-def _plus(total: Sequence[Tensor], gradients: Sequence[Tensor]) -> Sequence[Tensor]:
-    # The batches' gradients are added up, which keeps no vector of P numbers per batch: a sum's
-    # backward needs none of its terms.
-    if not total:
-        return gradients
-    with torch.enable_grad():  # a caller under no_grad would lose the graph, and H be zero
-        return [a + b for a, b in zip(total, gradients, strict=True)]
-
-
-def _with_graph(objective: Objective, gradients: Sequence[Tensor]) -> GradientGraph:
+    gradients = objective.batch_gradient(index)
     places = tuple(i for i, g in enumerate(gradients) if g.requires_grad)
-    chosen = tuple(gradients[i] for i in places)
-    return GradientGraph(chosen, places, tuple(objective.parameters))
+    edges = tuple(get_gradient_edge(gradients[i]) for i in places)
+    return GradientGraph(edges, places, tuple(objective.parameters))
 
 
 def graph_bytes(objective: Objective, index: int) -> int:
@@ -85,19 +73,18 @@ def graph_bytes(objective: Objective, index: int) -> int:
     """
     objective.share(index)  # which evaluates the objective where nobody has: not to be counted
     with SavedBytes(objective.resident_tensors(index)) as saved:
-        graph = gradient_graph(objective, [index])
+        graph = gradient_graph(objective, index)
         del graph
     return saved.total
 
 
 @final
 class RetainedGraphs(Keeper):
-    """One graph of the summed gradient of all kept batches."""
+    """The graph of every kept batch's gradient."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__(objective)
-        self._total: Sequence[Tensor] = ()
-        self._graph = GradientGraph((), (), ())
+        self._graphs: dict[int, GradientGraph] = {}
         # Batches of one shape take the same; another shape costs one more gradient to know.
         self._known: dict[tuple[torch.Size, ...], int] = {}
 
@@ -108,8 +95,7 @@ class RetainedGraphs(Keeper):
             if needed > room:
                 return False
             self.bytes += needed
-        self._total = _plus(self._total, self.objective.batch_gradient(index))
-        self._graph = _with_graph(self.objective, self._total)
+        self._graphs[index] = gradient_graph(self.objective, index)
         self.indices.append(index)
         return True
 
@@ -119,18 +105,18 @@ class RetainedGraphs(Keeper):
             self._known[shapes] = graph_bytes(self.objective, index)
         return self._known[shapes]
 
-    def product(self, v: Pieces) -> Pieces:
+    def term(self, index: int, v: Pieces) -> Pieces:
         """One backward pass: about two gradients."""
-        return self._graph.product(v, keep=True)
+        return self._graphs[index].product(v, keep=True)
 
     def products(self, block: Pieces) -> Pieces:
-        """One backward pass under vmap: memory of so many products at once."""
-        return self._graph.product(block, keep=True, batched=True)
+        """One backward pass a batch under vmap: memory of so many products at once."""
+        return summed(g.product(block, keep=True, batched=True) for g in self._graphs.values())
 
 
 def reverse_over_reverse(objective: Objective, index: int, v: Pieces) -> Pieces:
     """The batch's part of H v by two backward passes, nothing kept: about three gradients."""
-    return gradient_graph(objective, [index]).product(v, keep=False)
+    return gradient_graph(objective, index).product(v, keep=False)
 
 
 def double_vjp(objective: Objective, index: int, v: Pieces) -> Pieces:
@@ -148,19 +134,21 @@ def double_vjp(objective: Objective, index: int, v: Pieces) -> Pieces:
     Returns:
         The part's pieces.
     """
-    graph = gradient_graph(objective, [index])
-    if not graph.gradients:
-        return [torch.zeros_like(piece) for piece in v]
+    gradients = objective.batch_gradient(index)
+    places = [i for i, g in enumerate(gradients) if g.requires_grad]
+    product = [torch.zeros_like(piece) for piece in v]
+    if not places:
+        return product
+    parameters = tuple(objective.parameters)
     with torch.enable_grad():
-        u = [torch.zeros_like(g, requires_grad=True) for g in graph.gradients]
+        u = [torch.zeros_like(gradients[i], requires_grad=True) for i in places]
         transposed = torch.autograd.grad(
-            graph.gradients, graph.parameters, u, create_graph=True, materialize_grads=True
+            [gradients[i] for i in places], parameters, u, create_graph=True, materialize_grads=True
         )
     linear = [(t, piece) for t, piece in zip(transposed, v, strict=True) if t.requires_grad]
     found = torch.autograd.grad(
         [t for t, _ in linear], u, [piece for _, piece in linear], materialize_grads=True
     )
-    product = [torch.zeros_like(piece) for piece in v]
-    for place, piece in zip(graph.places, found, strict=True):
+    for place, piece in zip(places, found, strict=True):
         product[place] = piece
     return product

@@ -65,7 +65,7 @@ def traced_reverse(objective: Objective, index: int) -> Traced:
         The program, with about 1.3 to 3.4 times the memory of the graph. Costs about three
         gradients and a millisecond for each operation (0.2 to 2.5 s a batch).
     """
-    graph = gradient_graph(objective, [index])
+    graph = gradient_graph(objective, index)
     return _traced(objective, index, lambda *v: graph.product(v, keep=True))
 
 
