@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -101,6 +102,28 @@ def memory_use(work: Work, device: torch.device) -> MemoryUse:
     del kept
     levels = np.cumsum([0, *changes])
     return MemoryUse(int(levels.max()), max(0, int(levels[-1])))
+
+
+# Operations whose time is that of the arithmetic units, not of the memory.
+_DENSE = re.compile(r"aten::.*(mm|mv|matmul|linear|conv|dot|rnn|lstm|gru)")
+
+
+def dense_share(work: Work) -> float:
+    """Share of a run's time on the CPU that matrix products and convolutions take.
+
+    Args:
+        work: to run once, on a CPU.
+
+    Returns:
+        In 0..1. What is left are passes over memory, which a compiler can fuse.
+    """
+    profile: Any = torch.autograd.profiler.profile()
+    with profile:
+        work()
+    events = profile.key_averages()
+    total = sum(e.self_cpu_time_total for e in events)
+    dense = sum(e.self_cpu_time_total for e in events if _DENSE.match(e.key))
+    return dense / total if total else 0.0
 
 
 def graph_nodes(outputs: Sequence[Tensor]) -> int:

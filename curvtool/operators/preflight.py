@@ -38,6 +38,11 @@ STEPS_IN_FLOAT32 = (1e-2, 3e-3, 1e-3, 3e-4)
 MORE_PROBES = 8
 DIFFERENCES_ALLOWED = 1e-4
 SECOND_WAY_ALLOWED = 1e-6
+# In float64, where two forms of one function part by rounding.
+AS_WRITTEN_ALLOWED = 1e-6
+# A gradient of an interpolating model is rounding: what moving the parameters relatively by so much
+# changes of it is taken for its size then.
+MOVED = 1e-3
 # For ways that take differences, for differences in float32, and for a product in float32 against
 # float64: what this is off by has a wrong derivative or no use.
 ROUGHLY_ALLOWED = 0.1
@@ -96,6 +101,14 @@ def preflight(
     reference = _reference(objective, way, v_P, examples)
     product = HessianOperator(sample, way=way).matvec
     Hu_P, Hv_P = product(u_P), product(v_P)
+    if reference.written is None:
+        written = _as_written(sample, first, Hv_P, v_P, allowed=3 * eps**0.5)
+    else:
+        written = reference.written
+    checks.append(written)
+    _refuse(
+        [written], "A rewriting that makes products possible or cheap is wrong here", None, sample
+    )
     asymmetry = _asymmetry(u_P, v_P, Hu_P, Hv_P, floor=floor)
     alike = 3 * eps**0.5 if exact else ROUGHLY_ALLOWED
     checks.append(_check("symmetry", asymmetry, alike, "u'Hv = v'Hu"))
@@ -165,6 +178,7 @@ class _Reference:
     product: Product
     Hv_P: Tensor
     floor: float = 0.0  # of |H v| / |v|, see `_rounding`
+    written: Check | None = None
     problem: str = ""
 
     def difference_defect(self, v_P: Tensor) -> tuple[float, Tensor]:
@@ -176,14 +190,29 @@ class _Reference:
 def _reference(objective: Objective, way: str, v_P: Tensor, examples: int) -> _Reference:
     try:
         double = objective.sample(examples, dtype=torch.float64)
-        floor = _rounding(double, double.evaluate())
+        there = double.evaluate()
         product = HessianOperator(double, way=way).matvec
-        return _Reference(double, product, product(v_P.double()), floor)
+        w_P = v_P.double()
+        Hw_P = product(w_P)
+        written = _as_written(double, there, Hw_P, w_P, allowed=AS_WRITTEN_ALLOWED)
+        return _Reference(double, product, Hw_P, _rounding(double, there), written)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError, CurvtoolError) as problem:
         # A model may hold tensors that do not follow `.to(float64)`; that is no fault of its H.
         return _Reference(None, lambda v: v, v_P, problem=first_line(problem, most=200))
+
+
+def _as_written(
+    objective: Objective, there: Evaluation, Hv_P: Tensor, v_P: Tensor, *, allowed: float
+) -> Check:
+    """Hold the gradient that products come from against that of the loss as its code has it."""
+    theta_P = objective.theta()
+    apart = float((objective.gradient_at(theta_P) - there.gradient_P).norm())
+    moved = MOVED * float(theta_P.norm()) * float(Hv_P.norm()) / float(v_P.norm())
+    size = max(float(there.gradient_P.norm()), moved)
+    detail = "the gradient that is differentiated is that of the loss as written"
+    return _check("as written", apart / size if apart else 0.0, allowed, detail)
 
 
 def _noise(

@@ -12,7 +12,7 @@ from curvtool.environment import now
 from curvtool.errors import CurvtoolError
 from curvtool.operators.memory import default_memory, is_shortage
 from curvtool.operators.planning.comparison import compare_ways
-from curvtool.operators.planning.threads import choose_threads, restored_threads
+from curvtool.operators.planning.threads import choose_threads
 from curvtool.operators.ways.registry import WAYS
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Tell, check_product
@@ -22,9 +22,8 @@ from curvtool.pipeline.records import (
     parameter_records,
     problem_record,
 )
-from curvtool.pipeline.resources import choose_device, make_objective, within_memory
+from curvtool.pipeline.resources import choose_device, computing, make_objective, within_memory
 from curvtool.problem.objective import Objective
-from curvtool.problem.twice import full_precision
 from curvtool.results import BenchRun, Outcome
 
 # Products that the preflight is sized for: a solve's.
@@ -48,7 +47,7 @@ def run_bench(config: BenchConfig, loaded: Loaded, *, tell: Tell = lambda _: Non
     """
     began = time.perf_counter()
     seed = config.compute.seed
-    with full_precision(), restored_threads():
+    with computing():
         device = choose_device(config.compute.device)
         memory = config.compute.memory or default_memory(device)
         objective = make_objective(

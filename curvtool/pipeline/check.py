@@ -7,11 +7,10 @@ from importlib.metadata import version
 
 from curvtool.config import SpectrumConfig
 from curvtool.environment import now
-from curvtool.operators.planning.threads import restored_threads
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Tell, prepare
 from curvtool.pipeline.records import config_record, environment_record, problem_record
-from curvtool.problem.twice import full_precision
+from curvtool.pipeline.resources import computing
 from curvtool.results import CheckRun
 
 
@@ -31,7 +30,7 @@ def run_check(config: SpectrumConfig, loaded: Loaded, *, tell: Tell = lambda _: 
         PreflightError: when the product is not that of a Hessian.
     """
     began = time.perf_counter()
-    with full_precision(), restored_threads():
+    with computing():
         prepared = prepare(config, loaded, tell)
     objective = prepared.objective
     return CheckRun(

@@ -83,7 +83,7 @@ def prepare(config: SpectrumConfig, loaded: Loaded, tell: Tell) -> Prepared:
     """Evaluate, check and plan.
 
     Args:
-        config: the run; `full_precision` stands around the call.
+        config: the run; `computing` stands around the call.
         loaded: from `load`; its module is moved and cast, so that it serves one run.
         tell: told of every stage in a sentence.
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
 
 from curvtool.config import ComputeConfig, ProblemConfig
 from curvtool.errors import InputError
+from curvtool.operators.heap import kept_heap
 from curvtool.operators.memory import is_shortage
+from curvtool.operators.planning.threads import restored_threads
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Objective
+from curvtool.problem.twice import full_precision
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _Result = TypeVar("_Result")
+
+
+@contextlib.contextmanager
+def computing() -> Iterator[None]:
+    """Settings of the process for the time of a run; restored at its end."""
+    with full_precision(), restored_threads(), kept_heap():
+        yield
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,7 +13,6 @@ from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.config import SpectrumConfig
 from curvtool.environment import now
-from curvtool.operators.planning.threads import restored_threads
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Tell, prepare
 from curvtool.pipeline.records import (
@@ -22,7 +21,7 @@ from curvtool.pipeline.records import (
     parameter_records,
     problem_record,
 )
-from curvtool.problem.twice import full_precision
+from curvtool.pipeline.resources import computing
 from curvtool.results import EigenPairs, SpectrumRun
 
 _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
@@ -57,7 +56,7 @@ def run_spectrum(
         PreflightError: when the product is not that of a Hessian.
     """
     began = time.perf_counter()
-    with full_precision(), restored_threads():
+    with computing():
         prepared = prepare(config, loaded, tell)
         settings = EigenSettings(
             k=prepared.k,

@@ -207,7 +207,9 @@ class Objective:
         return self.layout.join([p.detach() for p in self.parameters])
 
     def evaluate(self) -> Evaluation:
-        """Loss, gradient and score of the whole dataset; labels are validated on the way.
+        """Loss, gradient and score of the whole dataset, as the loss's code has it.
+
+        Labels are validated on the way.
 
         Returns:
             The evaluation. Costs one gradient over the dataset.
@@ -224,16 +226,17 @@ class Objective:
         attention = AttentionSeen()
         reached = [False] * len(self.parameters)
         for index in range(self.num_batches):
-            with twice_differentiable(), attention:
-                value = self.loss(self.module, self.batch(index), score=True)
-            weights.append(value.weight)
-            if value.weight <= 0:
-                continue
-            if value.mean.requires_grad:
-                with missing_derivatives_named(self.module, partial(self._forward, index)):
-                    gradients = torch.autograd.grad(value.mean, self.parameters, allow_unused=True)
-                reached = [r or g is not None for r, g in zip(reached, gradients, strict=True)]
-                gradient_P.add_(self._joined(gradients), alpha=value.weight)
+            with twice_differentiable(rewritten=False):
+                with attention:
+                    value = self.loss(self.module, self.batch(index), score=True)
+                weights.append(value.weight)
+                if value.weight <= 0:
+                    continue
+                if value.mean.requires_grad:
+                    with missing_derivatives_named(self.module, partial(self._forward, index)):
+                        found = torch.autograd.grad(value.mean, self.parameters, allow_unused=True)
+                    reached = [r or g is not None for r, g in zip(reached, found, strict=True)]
+                    gradient_P.add_(self._joined(found), alpha=value.weight)
             total += value.mean.detach().to(torch.float64) * value.weight
             if value.correct is not None and value.counted is not None:
                 correct, counted = correct + value.correct, counted + value.counted

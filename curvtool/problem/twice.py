@@ -1,8 +1,8 @@
 """Settings under which a model's loss can be differentiated twice, in full precision.
 
-The fused attention kernels have no second derivative on any device, the encoder's fast path
-has no derivative at all, `F.mse_loss` none in forward mode (and traced, it ends the process), and
-TF32 or reduced-precision accumulation would make a product noisier than its dtype says.
+The fused attention kernels have no second derivative on any device, the encoder's fast path has no
+derivative at all, and TF32 or reduced-precision accumulation would make a product noisier than its
+dtype says. What has to be written in another form is in `rewrites`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,32 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from curvtool.problem.rewrites import Rewrites
+
 
 @contextlib.contextmanager
-def twice_differentiable() -> Iterator[None]:
+def twice_differentiable(*, rewritten: bool = True) -> Iterator[None]:
     """Run forward passes on kernels that have second derivatives.
 
-    Only the forward pass needs to be inside: the graph remembers the kernels.
+    The graph remembers the kernels; activation checkpointing does not, and makes forward passes on
+    the way back that have to be inside, too.
+
+    Args:
+        rewritten: whether `Rewrites` apply; without them the loss is what its code says.
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH), torch.enable_grad(), _PlainSquares():
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            torch.enable_grad(),
+            Rewrites() if rewritten else contextlib.nullcontext(),
+        ):
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
@@ -77,37 +87,6 @@ def prepare_modules(module: nn.Module) -> list[str]:
         elif isinstance(child, nn.Embedding):
             child.sparse = False
     return names
-
-
-class _PlainSquares(TorchFunctionMode):
-    """Writes `F.mse_loss` out, whose forward derivative fails where the target has no tangent."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func is F.mse_loss:
-            return _mse_loss(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
-
-
-def _mse_loss(input: Tensor, target: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    plain = not args and kwargs.keys() <= {"reduction", "size_average", "reduce", "weight"}
-    unused = all(kwargs.get(name) is None for name in ("size_average", "reduce", "weight"))
-    reduction = kwargs.get("reduction", "mean")
-    if not (plain and unused and input.shape == target.shape and reduction in _REDUCTIONS):
-        return F.mse_loss(input, target, *args, **kwargs)
-    return _REDUCTIONS[reduction]((input - target).square())
-
-
-_REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "none": lambda squares: squares,
-    "mean": torch.mean,
-    "sum": torch.sum,
-}
 
 
 class AttentionSeen(TorchFunctionMode):

@@ -150,7 +150,9 @@ def test_a_right_product_passes(name: str, dtype: torch.dtype) -> None:
     good = GOOD[name]
     objective = objective_of(good.build, good.inputs, good.loss, dtype=dtype)
     result = preflight(objective, way="retained-graph", seed=0)
-    expected: dict[str, bool | None] = {"repeat": True, "symmetry": True, "differences": True}
+    expected: dict[str, bool | None] = dict.fromkeys(
+        ("repeat", "as written", "symmetry", "differences"), True
+    )
     if dtype == torch.float64:  # in float32 differences and noise need no second way
         expected["second way"] = True if good.second_way else None
     assert checks(result) == expected
@@ -227,6 +229,7 @@ def test_a_model_that_does_not_cast_is_judged_by_the_second_way() -> None:
     result = preflight(objective_of(Tapped), way="retained-graph", seed=0)
     assert checks(result) == {
         "repeat": True,
+        "as written": True,
         "symmetry": True,
         "differences": None,
         "second way": True,

@@ -17,6 +17,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from curvtool.operators.memory import SavedBytes
 from curvtool.operators.ways.base import Keeper, Pieces, summed
 from curvtool.problem.objective import Objective
+from curvtool.problem.twice import twice_differentiable
 
 
 @final
@@ -35,14 +36,15 @@ class GradientGraph:
         """One backward pass through the gradient's graph; `batched` v has a dimension more."""
         if not self.edges:
             return [torch.zeros_like(piece) for piece in v]
-        return torch.autograd.grad(
-            self.edges,
-            self.parameters,
-            grad_outputs=[v[i] for i in self.places],
-            retain_graph=keep,
-            is_grads_batched=batched,
-            materialize_grads=True,
-        )
+        with twice_differentiable():  # for activation checkpointing, which runs the model again
+            return torch.autograd.grad(
+                self.edges,
+                self.parameters,
+                grad_outputs=[v[i] for i in self.places],
+                retain_graph=keep,
+                is_grads_batched=batched,
+                materialize_grads=True,
+            )
 
 
 def gradient_graph(objective: Objective, index: int) -> GradientGraph:
