@@ -25,6 +25,8 @@ from bench_curvtool import WAYS, NotAvailable, objective, product_in
 from bench_rivals import PRODUCTS
 from torch import Tensor
 
+from curvtool.operators.heap import kept_heap
+
 Product = Callable[[Tensor], Tensor]
 GRADIENT = "gradient"
 DEFAULT_KERNELS = "gradient, torch's own choice of kernels"
@@ -53,7 +55,8 @@ def run(folder: Path, job: Row) -> list[Row]:
     truth_P = plain_products(bench, v_P[None])[0]
     runs: dict[str, Callable[[], Any]] = {}
     rows: dict[str, Row] = {}
-    with second_derivatives():
+    # The heap as curvtool's commands have it, for everybody: it cannot be set back within a process.
+    with second_derivatives(), kept_heap():
         made = objective(folder, job["model"])
         for way in WAYS:
             rows[way] = _try(lambda: _way(way, made, job), v_P, truth_P, runs, way)  # noqa: B023
