@@ -55,7 +55,7 @@ def run(folder: Path, job: Row) -> list[Row]:
     truth_P = plain_products(bench, v_P[None])[0]
     runs: dict[str, Callable[[], Any]] = {}
     rows: dict[str, Row] = {}
-    # The heap as curvtool's commands have it, for everybody: it cannot be set back within a process.
+    # Everybody has the heap of curvtool's commands: it cannot be set back within a process.
     with second_derivatives(), kept_heap():
         made = objective(folder, job["model"])
         for way in WAYS:

@@ -10,19 +10,19 @@ import torch
 from curvtool.config import BenchConfig
 from curvtool.environment import now
 from curvtool.errors import CurvtoolError
-from curvtool.operators.memory import default_memory, is_shortage
+from curvtool.operators.memory import is_shortage
 from curvtool.operators.planning.comparison import compare_ways
 from curvtool.operators.planning.threads import choose_threads
 from curvtool.operators.ways.registry import WAYS
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Tell, check_product
+from curvtool.pipeline.preparing import Tell, check_product, opened
 from curvtool.pipeline.records import (
     config_record,
     environment_record,
     parameter_records,
     problem_record,
 )
-from curvtool.pipeline.resources import choose_device, computing, make_objective, within_memory
+from curvtool.pipeline.resources import computing, within_memory
 from curvtool.problem.objective import Objective
 from curvtool.results import BenchRun, Outcome
 
@@ -48,11 +48,7 @@ def run_bench(config: BenchConfig, loaded: Loaded, *, tell: Tell = lambda _: Non
     began = time.perf_counter()
     seed = config.compute.seed
     with computing():
-        device = choose_device(config.compute.device)
-        memory = config.compute.memory or default_memory(device)
-        objective = make_objective(
-            loaded.problem, config.problem, config.compute, device=device, memory=memory
-        )
+        objective, _ = opened(config, loaded)
         tell(f"evaluating the loss on {loaded.problem.examples:,} examples")
         evaluation = within_memory(objective, objective.evaluate, tell)
         busy = choose_threads(objective)

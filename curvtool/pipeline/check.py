@@ -11,6 +11,7 @@ from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Tell, prepare
 from curvtool.pipeline.records import config_record, environment_record, problem_record
 from curvtool.pipeline.resources import computing
+from curvtool.pipeline.spectrum import sized_solve
 from curvtool.results import CheckRun
 
 
@@ -31,7 +32,8 @@ def run_check(config: SpectrumConfig, loaded: Loaded, *, tell: Tell = lambda _: 
     """
     began = time.perf_counter()
     with computing():
-        prepared = prepare(config, loaded, tell)
+        sized = sized_solve(config, loaded)
+        prepared = prepare(config, sized.objective, sized.memory, sized.demand, tell)
     objective = prepared.objective
     return CheckRun(
         problem=problem_record(config.problem, loaded.problem, objective, prepared.evaluation),

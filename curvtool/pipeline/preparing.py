@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Protocol, final
 
-from curvtool.config import SpectrumConfig
+from curvtool.config import ComputeConfig, ProblemConfig
 from curvtool.errors import PreflightError
 from curvtool.operators.memory import default_memory
 from curvtool.operators.planning.blocks import choose_block
@@ -16,7 +16,6 @@ from curvtool.operators.preflight import EXAMPLES, preflight
 from curvtool.operators.ways.registry import way_named
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.resources import choose_device, make_objective, within_memory
-from curvtool.pipeline.sizing import Room, expected_products, pairs_and_method, share_memory
 from curvtool.problem.objective import Evaluation, Objective
 from curvtool.results import Plan, Preflight
 
@@ -31,6 +30,24 @@ Tell = Callable[[str], None]
 
 
 @final
+@dataclass(frozen=True, kw_only=True)
+class Demand:
+    """What a solve takes, as far as it is known beforehand.
+
+    Attributes:
+        products: over the whole dataset: a guess, since the spectrum decides.
+        basis_bytes: memory of the vectors that it keeps.
+        vector_bytes: of the vectors beside them.
+        blocks: whether it multiplies many vectors at once.
+    """
+
+    products: int
+    basis_bytes: int
+    vector_bytes: int
+    blocks: bool = False
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """All that a solve needs.
@@ -38,10 +55,8 @@ class Prepared:
     Attributes:
         objective: evaluated.
         evaluation: its value at the checkpoint.
-        k: pairs to find.
-        method: the solver's name.
         memory: bytes that the run may use.
-        room: how they are divided.
+        demand: of the solve.
         preflight: that the product passed.
         planned: the operator, and why it multiplies as it does.
         given_up: sentences: what was done when memory ran out before the solve.
@@ -49,10 +64,8 @@ class Prepared:
 
     objective: Objective
     evaluation: Evaluation
-    k: int
-    method: str
     memory: int
-    room: Room
+    demand: Demand
     preflight: Preflight
     planned: Planned
     given_up: tuple[str, ...] = ()
@@ -67,7 +80,7 @@ class Prepared:
             batches_kept=len(operator.kept),
             num_batches=self.objective.num_batches,
             bytes_kept=operator.bytes_kept,
-            bytes_basis=self.room.basis_bytes,
+            bytes_basis=self.demand.basis_bytes,
             memory_limit=self.memory,
             seconds_per_product=seconds_per_product,
             way_of_rest=operator.way_of_rest if operator.kept else "",
@@ -79,12 +92,51 @@ class Prepared:
         )
 
 
-def prepare(config: SpectrumConfig, loaded: Loaded, tell: Tell) -> Prepared:
-    """Evaluate, check and plan.
+class Config(Protocol):
+    """What the configs of all solves have."""
+
+    @property
+    def problem(self) -> ProblemConfig:
+        """Model, data and loss."""
+        ...
+
+    @property
+    def compute(self) -> ComputeConfig:
+        """Where, how precisely, and in which way."""
+        ...
+
+
+def opened(config: Config, loaded: Loaded) -> tuple[Objective, int]:
+    """The objective of a run, not evaluated yet, and the bytes that the run may use.
 
     Args:
         config: the run; `computing` stands around the call.
         loaded: from `load`; its module is moved and cast, so that it serves one run.
+
+    Returns:
+        Both.
+
+    Raises:
+        InputError: for a device that is not there.
+    """  # raised below
+    device = choose_device(config.compute.device)
+    memory = config.compute.memory or default_memory(device)
+    made = make_objective(
+        loaded.problem, config.problem, config.compute, device=device, memory=memory
+    )
+    return made, memory
+
+
+def prepare(
+    config: Config, objective: Objective, memory: int, demand: Demand, tell: Tell
+) -> Prepared:
+    """Evaluate, check and plan.
+
+    Args:
+        config: the run; `computing` stands around the call.
+        objective: from `opened`.
+        memory: bytes that the run may use.
+        demand: of the solve.
         tell: told of every stage in a sentence.
 
     Returns:
@@ -93,22 +145,16 @@ def prepare(config: SpectrumConfig, loaded: Loaded, tell: Tell) -> Prepared:
     Raises:
         InputError: when model, data or limits cannot be used.
         PreflightError: when the product is not that of a Hessian.
-    """
-    device = choose_device(config.compute.device)
-    memory = config.compute.memory or default_memory(device)
-    objective = make_objective(
-        loaded.problem, config.problem, config.compute, device=device, memory=memory
-    )
-    k, method = pairs_and_method(config, objective.size)
-    room = share_memory(config, objective, k, method, memory)
-    products = expected_products(method, k, objective.size, config.max_hvps)
+    """  # raised below
+    products = demand.products
+    graphs = memory - demand.basis_bytes - demand.vector_bytes
     given_up: list[str] = []
 
     def give_up(sentence: str) -> None:
         given_up.append(sentence)
         tell(sentence)
 
-    tell(f"evaluating the loss on {loaded.problem.examples:,} examples")
+    tell(f"evaluating the loss on {objective.num_examples:,} examples")
     evaluation = within_memory(objective, objective.evaluate, give_up)
     busy = choose_threads(objective)
     if busy is not None:
@@ -126,24 +172,21 @@ def prepare(config: SpectrumConfig, loaded: Loaded, tell: Tell) -> Prepared:
             way=way,
             checked=checked_way,
             products=products,
-            graph_memory=room.graphs,
-            reserved=room.basis_bytes + room.vector_bytes,
+            graph_memory=graphs,
+            reserved=demand.basis_bytes + demand.vector_bytes,
             spent=checked.seconds,
             seed=config.compute.seed,
             tell=tell,
         ),
         give_up,
     )
-    if method == "dense":
-        choose_block(
-            planned.operator, products=products, memory=room.graphs - planned.operator.bytes_kept
-        )
+    if demand.blocks:
+        room = graphs - planned.operator.bytes_kept
+        choose_block(planned.operator, products=products, memory=room)
     if planned.noise:
         source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
         checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)
-    return Prepared(
-        objective, evaluation, k, method, memory, room, checked, planned, tuple(given_up)
-    )
+    return Prepared(objective, evaluation, memory, demand, checked, planned, tuple(given_up))
 
 
 def check_product(

@@ -78,13 +78,11 @@ class Room:
         basis: vectors of the Krylov basis.
         basis_bytes: memory of these, or of what another solver has in their place.
         vector_bytes: of the vectors beside them.
-        graphs: bytes that are left for what is kept and for products.
     """
 
     basis: int
     basis_bytes: int
     vector_bytes: int
-    graphs: int
 
 
 def share_memory(
@@ -133,7 +131,6 @@ def share_memory(
         basis=basis,
         basis_bytes=rows * vector,
         vector_bytes=taken * vector,
-        graphs=memory - needed,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import final
 
 from curvtool.algorithms.dense import dense
 from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
@@ -14,7 +16,7 @@ from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.config import SpectrumConfig
 from curvtool.environment import now
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Tell, prepare
+from curvtool.pipeline.preparing import Demand, Tell, opened, prepare
 from curvtool.pipeline.records import (
     config_record,
     environment_record,
@@ -22,6 +24,8 @@ from curvtool.pipeline.records import (
     problem_record,
 )
 from curvtool.pipeline.resources import computing
+from curvtool.pipeline.sizing import expected_products, pairs_and_method, share_memory
+from curvtool.problem.objective import Objective
 from curvtool.results import EigenPairs, SpectrumRun
 
 _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
@@ -31,6 +35,44 @@ _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
     "eigsh": scipy_eigsh,
     "lobpcg": scipy_lobpcg,
 }
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SizedSolve:
+    """A solve of which P is known: what is to be done, and what it takes."""
+
+    objective: Objective
+    memory: int
+    k: int
+    method: str
+    basis: int
+    demand: Demand
+
+
+def sized_solve(config: SpectrumConfig, loaded: Loaded) -> SizedSolve:
+    """Choose solver, pairs and basis for the number of parameters.
+
+    Args:
+        config: the run; `computing` stands around the call.
+        loaded: from `load`.
+
+    Returns:
+        The solve, nothing computed yet.
+
+    Raises:
+        InputError: for more pairs than there are, or vectors that do not fit into the memory.
+    """  # raised below
+    objective, memory = opened(config, loaded)
+    k, method = pairs_and_method(config, objective.size)
+    room = share_memory(config, objective, k, method, memory)
+    demand = Demand(
+        products=expected_products(method, k, objective.size, config.max_hvps),
+        basis_bytes=room.basis_bytes,
+        vector_bytes=room.vector_bytes,
+        blocks=method == "dense",
+    )
+    return SizedSolve(objective, memory, k, method, room.basis, demand)
 
 
 def run_spectrum(
@@ -57,22 +99,23 @@ def run_spectrum(
     """
     began = time.perf_counter()
     with computing():
-        prepared = prepare(config, loaded, tell)
+        sized = sized_solve(config, loaded)
+        prepared = prepare(config, sized.objective, sized.memory, sized.demand, tell)
         settings = EigenSettings(
-            k=prepared.k,
+            k=sized.k,
             which=config.which,
             tol=config.tol,
             accuracy=config.accuracy,
             max_hvps=config.max_hvps,
-            basis=prepared.room.basis,
+            basis=sized.basis,
             seed=config.compute.seed,
             noise=prepared.preflight.noise,
             certify_fully=config.certify == "full",
             vectors=config.vectors,
             momentum=config.momentum,
         )
-        tell(f"solving by {prepared.method}")
-        pairs = _SOLVERS[prepared.method](prepared.planned.operator, settings, report=report)
+        tell(f"solving by {sized.method}")
+        pairs = _SOLVERS[sized.method](prepared.planned.operator, settings, report=report)
     objective = prepared.objective
     return SpectrumRun(
         pairs=pairs,
