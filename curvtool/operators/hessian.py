@@ -5,7 +5,7 @@ Letters: P parameters, k vectors of a block.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar, final
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from curvtool.operators.memory import is_shortage
-from curvtool.operators.ways.base import Keeper, Pieces
+from curvtool.operators.ways.base import Keeper, Pieces, embedded
 from curvtool.operators.ways.registry import way_named
 from curvtool.problem.objective import Objective
 
@@ -129,6 +129,17 @@ class HessianOperator:
         v_P = v_P.detach().contiguous()
         return self._enduring(lambda: self._term(i, v_P))
 
+    def restricted_product(self, v: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """H v on the places of v, which is zero elsewhere.
+
+        Args:
+            v: pieces by the places of their tensors in the layout.
+
+        Returns:
+            Pieces for the same places. Costs at most a product.
+        """
+        return self._enduring(lambda: self._restricted_product(v))
+
     @property
     def multiplies_blocks(self) -> bool:
         """Whether several vectors can go through one pass."""
@@ -170,6 +181,21 @@ class HessianOperator:
             else:
                 Hv_P += objective.layout.join(self._rebuilt(index, v))
         return Hv_P
+
+    def _restricted_product(self, v: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        objective = self.objective
+        kept = set(self.kept)
+        total = {i: piece * objective.weight_decay for i, piece in v.items()}
+        for index in objective.active:
+            found: Mapping[int, Tensor]
+            if index in kept and self._keeper is not None:
+                with objective.missing_derivatives_named(index):
+                    found = self._keeper.restricted(index, v)
+            else:
+                found = dict(enumerate(self._rebuilt(index, embedded(v, objective))))
+            for i in v:
+                total[i] += found[i]
+        return total
 
     def _rebuilt(self, index: int, v: Pieces) -> Pieces:
         assert self._rest.rebuild is not None

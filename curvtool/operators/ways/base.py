@@ -6,7 +6,7 @@ Vectors come and go as pieces, one tensor for each parameter tensor.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -46,6 +46,11 @@ class Keeper(ABC):
         """The part of H v of all kept batches."""
         return summed(self.term(index, v) for index in self.indices)
 
+    def restricted(self, index: int, v: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+        """The part of H v of one kept batch on the places of v, which is zero elsewhere."""
+        found = self.term(index, embedded(v, self.objective))
+        return {place: found[place] for place in v}
+
     def products(self, block: Pieces) -> Pieces:
         """The same for a block: pieces with one more dimension in front."""
         rows = [self.product([piece[i] for piece in block]) for i in range(len(block[0]))]
@@ -81,6 +86,11 @@ class Way:
     def keeps(self) -> bool:
         """Whether memory buys speed."""
         return self.keeper is not None
+
+
+def embedded(v: Mapping[int, Tensor], objective: Objective) -> Pieces:
+    """Pieces for all parameters, zero where none is given."""
+    return [v[i] if i in v else torch.zeros_like(p) for i, p in enumerate(objective.parameters)]
 
 
 def summed(parts: Iterable[Pieces]) -> Pieces:

@@ -7,6 +7,7 @@ two gradients (6 of the 9 forward passes that a rebuilt product costs).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -45,6 +46,18 @@ class GradientGraph:
                 is_grads_batched=batched,
                 materialize_grads=True,
             )
+
+    def restricted(self, v: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+        """A backward pass from some pieces of the gradient to the parameters of the same places."""
+        block = GradientGraph(
+            tuple(e for e, i in zip(self.edges, self.places, strict=True) if i in v),
+            tuple(i for i in self.places if i in v),
+            tuple(self.parameters[i] for i in v),
+        )
+        if not block.edges:
+            return {i: torch.zeros_like(piece) for i, piece in v.items()}
+        every = [v.get(i, piece) for i, piece in enumerate(self.parameters)]
+        return dict(zip(v, block.product(every, keep=True), strict=True))
 
 
 def gradient_graph(objective: Objective, index: int) -> GradientGraph:
@@ -110,6 +123,10 @@ class RetainedGraphs(Keeper):
     def term(self, index: int, v: Pieces) -> Pieces:
         """One backward pass: about two gradients."""
         return self._graphs[index].product(v, keep=True)
+
+    def restricted(self, index: int, v: Mapping[int, Tensor]) -> Mapping[int, Tensor]:
+        """One backward pass, cut short at the block's own parameters."""
+        return self._graphs[index].restricted(v)
 
     def products(self, block: Pieces) -> Pieces:
         """One backward pass a batch under vmap: memory of so many products at once."""
