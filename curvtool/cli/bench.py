@@ -90,6 +90,7 @@ def _compared(
     """Figures of this moment, measured anew even where the file holds the same request's."""
     progress.tell("loading")
     from curvtool.cli.output import refuse_another_request
+    from curvtool.cli.running import identity_of
     from curvtool.pipeline import load, run_bench
 
     loaded = load(config, working_directory=Path.cwd())
@@ -98,6 +99,6 @@ def _compared(
             path,
             loaded.request,
             config=config.request(),
-            identity={**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()},
+            identity=identity_of(loaded),
         )
     return run_bench(config, loaded, tell=progress.tell)

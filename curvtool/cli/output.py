@@ -79,7 +79,7 @@ def finished_before(
     *,
     config: Mapping[str, Any],
     identity: Mapping[str, Any],
-    max_hvps: int,
+    max_hvps: int | None,
 ) -> bool:
     """Whether the output holds the answer to this very request already.
 
@@ -88,7 +88,7 @@ def finished_before(
         request: digest of what is asked.
         config: what is asked, to name what differs.
         identity: hashes and spec of what it is asked of, likewise.
-        max_hvps: products that may be spent now.
+        max_hvps: products that may be spent now; None where there is no limit.
 
     Returns:
         True for a run that ended, or that had at least as many products to spend; False where there
@@ -102,7 +102,7 @@ def finished_before(
         return False
     spent = found.config.get("max_hvps")
     ended = found.outcome != "max_hvps"
-    return ended or (isinstance(spent, int) and spent >= max_hvps)
+    return ended or (isinstance(spent, int) and max_hvps is not None and spent >= max_hvps)
 
 
 def refuse_another_request(
@@ -130,14 +130,14 @@ def refuse_another_request(
     before = dict(found.config)
     if found.kind == "spectrum" and not before.get("all_pairs"):
         before["top_k"] = before.get("top_k") or DEFAULT_TOP_K
-    differing = _differing(before, config) + [
+    phrases = differing(before, config) + [
         _otherwise(name)
         for name, value in identity.items()
-        if _text(found.environment.get(name)) != _text(value)
+        if as_text(found.environment.get(name)) != as_text(value)
     ]
     raise InputError(
         f"The output {path} holds another run, of {_described(found)}. What differs: "
-        f"{'; '.join(differing) or f'curvtool was version {found.version}'}. Show it with "
+        f"{'; '.join(phrases) or f'curvtool was version {found.version}'}. Show it with "
         f"'curvtool show {path}', name another file with --out, or replace it with --force."
     )
 
@@ -170,13 +170,21 @@ def _described(found: RunHeader) -> str:
     return f"{checkpoint} ({found.created})"
 
 
-def _differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """A phrase for every option that differs, of options in groups too."""
+def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """A phrase for every option that differs, of options in groups too.
+
+    Args:
+        there: options of the other run.
+        here: of this one.
+
+    Returns:
+        Phrases such as `--seed was 0, now 1`.
+    """
     phrases: list[str] = []
     for name, value in here.items():
         before = there.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping) and "kwargs" not in name:
-            phrases += _differing(before, value)
+            phrases += differing(before, value)
         elif _plain(before) != _plain(value):
             phrases.append(f"{_otherwise(name)} was {_plain(before)}, now {_plain(value)}")
     return phrases
@@ -196,6 +204,6 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _text(value: object) -> str:
+def as_text(value: object) -> str:
     """As JSON, in which tuples and lists are the same."""
     return json.dumps(value, sort_keys=True, default=str)

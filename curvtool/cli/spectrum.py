@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,7 +25,7 @@ from curvtool.errors import ExitCode
 
 if TYPE_CHECKING:
     from curvtool.cli.progress import ProgressDisplay
-    from curvtool.results import SpectrumRun
+    from curvtool.pipeline import Loaded
 
 SOLVER = "Solver"
 
@@ -142,48 +141,24 @@ def spectrum(
 
 
 def _run(config: SpectrumConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
-    """Load, solve, store and show; torch is imported here, after the command line is judged."""
-    from curvtool.cli.console import result_console, say
-    from curvtool.cli.guard import finishing
-    from curvtool.cli.progress import progress_display
-    from curvtool.cli.show import print_run
-    from curvtool.results import Outcome
-    from curvtool.storage.spectrum import write_spectrum
+    from curvtool.cli.running import Kind, run_command
+    from curvtool.results import Outcome, SpectrumRun
+    from curvtool.storage.spectrum import read_spectrum, write_spectrum
 
-    # What the user's own code prints is no result: stdout holds the report alone.
-    with progress_display(quiet=common.quiet) as progress, contextlib.redirect_stdout(sys.stderr):
-        run, is_new = _stored_or_computed(config, path, progress, force=force)
-    try:
-        if is_new:
-            with finishing():
-                write_spectrum(path, run)
-    finally:  # a full disk or a signal must not cost what was computed
-        print_run(run, as_json=common.as_json, verbose=common.verbose, console=result_console())
-    if not common.quiet:
-        say(f"{'written to' if is_new else 'already in'} {path}")
-    return ExitCode.DONE if run.pairs.outcome is Outcome.CONVERGED else ExitCode.NOT_CONVERGED
+    def compute(loaded: Loaded, progress: ProgressDisplay) -> SpectrumRun:
+        from curvtool.pipeline import run_spectrum
 
+        return run_spectrum(config, loaded, report=progress.step, tell=progress.tell)
 
-def _stored_or_computed(
-    config: SpectrumConfig, path: Path, progress: ProgressDisplay, *, force: bool
-) -> tuple[SpectrumRun, bool]:
-    """The run, and whether it was computed just now."""
-    progress.tell("loading")
-    from curvtool.cli.output import finished_before, require_writable
-    from curvtool.pipeline import load, run_spectrum
-    from curvtool.storage.spectrum import read_spectrum
-
-    loaded = load(config, working_directory=Path.cwd())
-    if not force and finished_before(
-        path,
-        loaded.request,
-        config=config.request(),
-        identity={**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()},
-        max_hvps=config.max_hvps,
-    ):
-        stored = read_spectrum(path, eigenvectors=False)
+    def enough(stored: SpectrumRun) -> bool:
         # The default asks for at most P pairs, the same number as an option for that many.
-        if config.top_k is None or config.top_k <= stored.problem.num_parameters:
-            return stored, False
-    require_writable(path)
-    return run_spectrum(config, loaded, report=progress.step, tell=progress.tell), True
+        return config.top_k is None or config.top_k <= stored.problem.num_parameters
+
+    kind = Kind(
+        compute=compute,
+        read=partial(read_spectrum, eigenvectors=False),
+        write=write_spectrum,
+        converged=lambda run: run.pairs.outcome is Outcome.CONVERGED,
+        enough=enough,
+    )
+    return run_command(config, path, common, kind, force=force, max_hvps=config.max_hvps)

@@ -1,0 +1,118 @@
+"""What every command with a run file does: compute it, or find it there; store it; show it."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+
+from curvtool.errors import ExitCode
+
+if TYPE_CHECKING:
+    from curvtool.cli.common import Common
+    from curvtool.cli.progress import ProgressDisplay
+    from curvtool.pipeline import Loaded
+    from curvtool.pipeline.loading import Config
+
+Run = TypeVar("Run")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[Run]):
+    """How runs of one kind are made and kept.
+
+    Attributes:
+        compute: makes the run; told of progress.
+        read: from its file.
+        write: to its file.
+        converged: whether every figure that was asked for met its tolerance.
+        enough: whether a finished run that lies there answers what is asked now.
+    """
+
+    compute: Callable[[Loaded, ProgressDisplay], Run]
+    read: Callable[[Path], Run]
+    write: Callable[[Path, Run], None]
+    converged: Callable[[Run], bool]
+    enough: Callable[[Run], bool] = lambda _: True
+
+
+def run_command(
+    config: Config,
+    path: Path,
+    common: Common,
+    kind: Kind[Run],
+    *,
+    force: bool,
+    max_hvps: int | None = None,
+) -> ExitCode:
+    """Carry a command out.
+
+    Args:
+        config: of the run.
+        path: of the run file.
+        common: the shared options.
+        kind: of the run.
+        force: whether to compute whatever lies at the path.
+        max_hvps: products that may be spent now, of commands that may stop at a limit.
+
+    Returns:
+        DONE, or NOT_CONVERGED.
+    """
+    from curvtool.cli.console import result_console, say
+    from curvtool.cli.guard import finishing
+    from curvtool.cli.progress import progress_display
+    from curvtool.cli.show import print_run
+
+    # What the user's own code prints is no result: stdout holds the report alone.
+    with progress_display(quiet=common.quiet) as progress, contextlib.redirect_stdout(sys.stderr):
+        run, is_new = _stored_or_computed(
+            config, path, kind, progress, force=force, max_hvps=max_hvps
+        )
+    try:
+        if is_new:
+            with finishing():
+                kind.write(path, run)
+    finally:  # a full disk or a signal must not cost what was computed
+        shown: Any = run
+        print_run(shown, as_json=common.as_json, verbose=common.verbose, console=result_console())
+    if not common.quiet:
+        say(f"{'written to' if is_new else 'already in'} {path}")
+    return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
+
+
+def identity_of(loaded: Loaded) -> Mapping[str, Any]:
+    """Hashes and spec: what a request is asked of."""
+    return {**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()}
+
+
+def _stored_or_computed(
+    config: Config,
+    path: Path,
+    kind: Kind[Run],
+    progress: ProgressDisplay,
+    *,
+    force: bool,
+    max_hvps: int | None,
+) -> tuple[Run, bool]:
+    """The run, and whether it was computed just now; torch is imported here, not before."""
+    progress.tell("loading")
+    from curvtool.cli.output import finished_before, require_writable
+    from curvtool.pipeline import load
+
+    loaded = load(config, working_directory=Path.cwd())
+    if not force and finished_before(
+        path,
+        loaded.request,
+        config=config.request(),
+        identity=identity_of(loaded),
+        max_hvps=max_hvps,
+    ):
+        stored = kind.read(path)
+        if kind.enough(stored):
+            return stored, False
+    require_writable(path)
+    return kind.compute(loaded, progress), True
