@@ -5,6 +5,9 @@ Nothing here needs torch, so that a stored run can be shown where torch is not i
 
 from curvtool.results.comparison import BenchRun as BenchRun
 from curvtool.results.comparison import CheckRun as CheckRun
+from curvtool.results.density import DensityEstimate as DensityEstimate
+from curvtool.results.density import DensityRun as DensityRun
+from curvtool.results.density import SpectralFunction as SpectralFunction
 from curvtool.results.outcome import FloatArray as FloatArray
 from curvtool.results.outcome import Outcome as Outcome
 from curvtool.results.problem import ParameterEntry as ParameterEntry
@@ -19,3 +22,7 @@ from curvtool.results.spectrum import Certification as Certification
 from curvtool.results.spectrum import Completeness as Completeness
 from curvtool.results.spectrum import EigenPairs as EigenPairs
 from curvtool.results.spectrum import SpectrumRun as SpectrumRun
+from curvtool.results.trace import DiagonalEstimate as DiagonalEstimate
+from curvtool.results.trace import DiagRun as DiagRun
+from curvtool.results.trace import TraceEstimate as TraceEstimate
+from curvtool.results.trace import TraceRun as TraceRun
