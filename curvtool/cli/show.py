@@ -36,7 +36,7 @@ def show_run(path: Path, *, as_json: bool, verbose: bool, console: Console) -> E
     Raises:
         InputError: where the file cannot be read as a run.
     """
-    print_run(read_run(path, eigenvectors=False), as_json=as_json, verbose=verbose, console=console)
+    print_run(read_run(path, vectors=False), as_json=as_json, verbose=verbose, console=console)
     return ExitCode.DONE
 
 

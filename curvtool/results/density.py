@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from curvtool.results.outcome import FloatArray, Outcome
+from curvtool.results.outcome import FloatArray, Outcome, gravest
 from curvtool.results.problem import ParameterEntry, ProblemSummary
 from curvtool.results.product import Plan, Preflight
 
@@ -90,3 +90,18 @@ class DensityRun:
     seconds: float
     version: str
     created: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the whole ended: converged only where every estimate did."""
+        return gravest(found.outcome for found in self.estimates)
+
+    @property
+    def hvps(self) -> int:
+        """Products of all estimates."""
+        return sum(found.hvps for found in self.estimates)
+
+    @property
+    def solve_seconds(self) -> float:
+        """Time of all estimates."""
+        return sum(found.seconds for found in self.estimates)

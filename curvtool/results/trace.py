@@ -96,8 +96,8 @@ class DiagonalEstimate:
     """The diagonal of a symmetric operator. Letters: P parameters, L layers, q quantiles.
 
     Attributes:
-        diagonal: shape (P,), estimate of H_ii.
-        diagonal_stderr: shape (P,).
+        diagonal: shape (P,), estimate of H_ii; None where a reader left it in the file.
+        diagonal_stderr: shape (P,); likewise.
         layers: names.
         layer_size: shape (L,), parameters of each.
         layer_mean: shape (L,), mean of the layer's diagonal.
@@ -108,8 +108,8 @@ class DiagonalEstimate:
         asked: relative error asked for; None where only the number of products was given.
     """
 
-    diagonal: FloatArray
-    diagonal_stderr: FloatArray
+    diagonal: Any
+    diagonal_stderr: Any
     layers: Sequence[str]
     layer_size: FloatArray
     layer_mean: FloatArray
