@@ -80,9 +80,8 @@ def _layers(found: DiagonalEstimate, page: Page, *, verbose: bool) -> list[Text]
     columns.insert(0, Column(title="size", texts=sizes, tones=[FAINT] * len(rows), gives_way=1))
     known = [diag_met(found)] * len(rows)
     sign = page.glyphs.plus_minus
-    head = Text().append("By layer", TITLE)
     return [
-        head.append(f"  mean {sign} standard error; quantiles of the estimates", FAINT),
+        Text().append("By layer", TITLE).append(f"  {sign} standard error; quantiles", FAINT),
         *table(
             [found.layers[i] for i in rows],
             columns,

@@ -63,7 +63,12 @@ def _figures(found: TraceEstimate, size: int, page: Page) -> list[Text]:
     sign = page.glyphs.plus_minus
     # The longer side, so that the interval lies in what is printed.
     side = max(found.interval[1] - found.trace, found.trace - found.interval[0])
-    said = [Text(f"Trace {numbers.plus_minus(found.trace, side, sign)}", TITLE if met else BAD)]
+    if side == 0:  # as many digits as the arithmetic has
+        trace = numbers.plus_minus(found.trace, found.noise * abs(found.trace), sign)
+        trace = trace.partition(f" {sign}")[0]
+    else:
+        trace = numbers.plus_minus(found.trace, side, sign)
+    said = [Text(f"Trace {trace}", TITLE if met else BAD)]
     said.append(Text("converged", GOOD) if met else Text(UNCONVERGED, BAD))
     asked = []
     if found.rel_err is not None:
@@ -80,6 +85,8 @@ def _figures(found: TraceEstimate, size: int, page: Page) -> list[Text]:
             error.append(f"{found.degrees_of_freedom:.3g} degrees of freedom")
         lines += fact("error", error, page)
     mean = numbers.plus_minus(found.trace / size, side / size, sign)
+    if side == 0:
+        mean = numbers.figure(found.trace / size)
     lines += fact("mean", [f"{mean} for each of {numbers.counted(size, 'eigenvalue')}"], page)
     return lines + _norm(found, page)
 
@@ -123,7 +130,9 @@ def _layers(found: TraceEstimate, page: Page, *, verbose: bool) -> list[Text]:
         squared = found.layer_frobenius_squared[rows]
         spread = _or_unknown(found.layer_frobenius_squared_stderr, len(found.layers))[rows]
         root = np.sqrt(np.where(squared > 0, squared, np.nan))
-        columns.append(measured("norm of rows", root, spread / (2 * root), page, gives_way=2))
+        with np.errstate(over="ignore"):  # infinite, as an error so large beside its value is
+            errors_of_root = spread / (2 * root)
+        columns.append(measured("norm of rows", root, errors_of_root, page, gives_way=2))
     known = [trace_met(found)] * len(rows)
     names = [found.layers[i] for i in rows]
     sign = page.glyphs.plus_minus
