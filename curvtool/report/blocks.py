@@ -77,17 +77,22 @@ def _table(blocks: BlockSpectra, page: Page, *, verbose: bool) -> list[Text]:
     number = len(blocks.names)
     if not number:
         return [Text("No layer was reached before the run ended.", BAD)]
-    largest, errors = _extreme(blocks.pairs, np.argmax)
-    smallest, bounds = _extreme(blocks.pairs, np.argmin)
-    rows = rows_shown(largest, verbose=verbose)
+    # Of the smallest eigenvalues the smallest is what was asked for; else the largest.
+    ends = [("largest listed", np.argmax), ("smallest listed", np.argmin)]
+    if all(pairs.which == "SA" for pairs in blocks.pairs):
+        ends.reverse()
+    (first, values, errors), (second, others, bounds) = (
+        (name, *_extreme(blocks.pairs, choose)) for name, choose in ends
+    )
+    rows = rows_shown(values, verbose=verbose)
     shown = [blocks.pairs[i] for i in rows]
     done = [_done(pairs) for pairs in shown]
     counts = [f"{int(pairs.converged.sum())}/{len(pairs.converged)}" for pairs in shown]
     tones = ["" if is_done else BAD for is_done in done]
     columns = [
         Column(title="size", texts=[numbers.count(blocks.sizes[i]) for i in rows], gives_way=2),
-        measured("largest", largest[rows], errors[rows], page, tones=tones),
-        measured("smallest listed", smallest[rows], bounds[rows], page, gives_way=3, tones=tones),
+        measured(first, values[rows], errors[rows], page, tones=tones),
+        measured(second, others[rows], bounds[rows], page, gives_way=3, tones=tones),
         Column(title="converged", texts=counts, tones=tones, gives_way=1),
     ]
     if page.plain or not all(done):
@@ -110,7 +115,7 @@ def _table(blocks: BlockSpectra, page: Page, *, verbose: bool) -> list[Text]:
             [blocks.names[i] for i in rows],
             columns,
             page,
-            drawing=bars(largest[rows], errors[rows], page, done),
+            drawing=bars(values[rows], errors[rows], page, done),
             marks=marks,
         ),
         *omitted(number - len(rows), "with smaller eigenvalues", page),

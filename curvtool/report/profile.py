@@ -57,7 +57,8 @@ def profile(found: DensityEstimate, page: Page) -> list[Text]:
         page: to be drawn on, at least 40 cells wide.
 
     Returns:
-        Lines, a legend last. None where the density has no extent or is nowhere above its least.
+        Lines, a legend last where there is more than the density. None where the density has no
+        extent, or is nowhere above its least.
     """
     margin = 6  # the widest label of a power, and the upright
     width, glyphs = page.width - margin, page.glyphs
@@ -187,4 +188,4 @@ def _legend(found: DensityEstimate, cells: _Cells, banded: bool, page: Page) -> 
         beyond = sum(not cells.low <= value <= cells.high for value in found.outliers)
         if beyond:
             said.append(Text(f"{beyond} of them beyond the axis", WARNING))
-    return joined(said, page.width, page)
+    return joined(said, page.width, page) if len(said) > 1 else []

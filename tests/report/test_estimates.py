@@ -422,6 +422,14 @@ def test_spectra_by_layer_name_the_open_block() -> None:
     )
 
 
+def test_of_smallest_eigenvalues_the_smallest_comes_first() -> None:
+    pairs = [runs.pairs([-3.0, -1.0], which="SA"), runs.pairs([-2.0, 4.0], which="SA")]
+    run = estimates.blocks_run(BlockSpectra(names=("a", "b"), sizes=(9, 9), pairs=pairs))
+    report = render(run, width=120)
+    assert re.search(r"smallest listed +largest listed", report)
+    assert re.search(r"✓ a +9 +-3\.0\d* ± \S+ +-1\.0", report)
+
+
 def test_a_run_that_reached_no_layer_says_so() -> None:
     empty = estimates.blocks_run(BlockSpectra(names=(), sizes=(), pairs=()))
     assert "No layer was reached" in render(empty)
