@@ -62,6 +62,8 @@ def _figures(found: DiagonalEstimate, page: Page) -> list[Text]:
     ]
     sign = page.glyphs.plus_minus
     error = [f"{sign} {numbers.bound(found.rel_err, '%')} of the diagonal, both in 2-norm"]
+    if math.isfinite(found.degrees_of_freedom):
+        error.append(f"{found.degrees_of_freedom:.3g} degrees of freedom")
     if found.asked is not None:
         error.append(f"asked for {100 * found.asked:.3g} %")
     return [*joined(said, page.width, page), *fact("error", error, page)]
@@ -123,9 +125,10 @@ def _ending(found: DiagonalEstimate, page: Page) -> list[Text]:
         method += f", {clean(_SHARING.get(found.sharing, found.sharing), page)}"
     remarks = [
         (method, ""),
+        (clean(found.reason, page), ""),
         ("the estimates scatter: quantiles lie further out than those of the diagonal", ""),
         ("the diagonal itself, with an error for every entry, is in the run file", ""),
     ]
     if np.all(found.layer_mean_stderr == 0):
-        remarks.pop(1)
+        remarks.pop(2)
     return ending(diag_sentence(found), remarks, page, done=diag_met(found))

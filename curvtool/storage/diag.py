@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from curvtool.results import DiagonalEstimate, DiagRun, Outcome
-from curvtool.storage import axes, optional
+from curvtool.storage import axes, optional, strictjson
 from curvtool.storage.atomic import replacing
 from curvtool.storage.file import RunHeader, opened, read_header, require_kind
 from curvtool.storage.history import read_history, require_history, write_history
@@ -82,6 +82,8 @@ def read_diag(path: Path, *, vectors: bool = True) -> DiagRun:
 def _write_facts(file: Any, found: DiagonalEstimate) -> None:
     file.attrs["rel_err"] = found.rel_err
     optional.put_attribute(file, "asked", found.asked)
+    file.attrs["degrees_of_freedom"] = found.degrees_of_freedom
+    file.attrs["reason"] = strictjson.dumps(found.reason)
     file.attrs["method"] = found.method
     file.attrs["probes"] = found.probes
     file.attrs["sharing"] = found.sharing
@@ -133,6 +135,8 @@ def _read_estimate(file: Any, header: RunHeader, vectors: bool) -> DiagonalEstim
         levels=tuple(float(level) for level in file["level"]),
         rel_err=float(file.attrs["rel_err"]),
         asked=optional.attribute(file, "asked"),
+        degrees_of_freedom=float(file.attrs["degrees_of_freedom"]),
+        reason=str(strictjson.loads(file.attrs["reason"])),
         method=str(file.attrs["method"]),
         probes=str(file.attrs["probes"]),
         sharing=str(file.attrs["sharing"]),

@@ -31,6 +31,15 @@ _OF_LAYERS = (
         _SQUARED,
     ),
 )
+# Ends of intervals over layers: name, what it is, unit.
+_ENDS_OF_LAYERS = (
+    ("layer_interval", "low and high end of layer_trace", _UNIT),
+    (
+        "layer_frobenius_squared_interval",
+        "low and high end of layer_frobenius_squared",
+        _SQUARED,
+    ),
+)
 # Single figures: name, what it is, unit.
 _NUMBERS = (
     ("trace", "trace of the operator", _UNIT),
@@ -104,6 +113,15 @@ def _write_figures(file: Any, found: TraceEstimate) -> None:
     ends = np.array(found.interval, dtype=np.float64)
     long_name = "low and high end of the interval" if found.is_interval else "estimated width"
     axes.add_series(file, "interval", ends, [end], long_name=long_name, units=_UNIT)
+    squared = found.frobenius_squared_interval
+    optional.put_series(
+        file,
+        "frobenius_squared_interval",
+        None if squared is None else np.array(squared),
+        [end],
+        long_name="low and high end of frobenius_squared",
+        units=_SQUARED,
+    )
     passes = axes.add_axis(file, "pass", found.samples.shape[0])
     batch = axes.add_axis(file, "batch", found.samples.shape[1])
     samples = np.asarray(found.samples, dtype=np.float64)
@@ -115,6 +133,9 @@ def _write_figures(file: Any, found: TraceEstimate) -> None:
     for name, long_name, units in _OF_LAYERS:
         values = getattr(found, name)
         optional.put_series(file, name, values, [layer], long_name=long_name, units=units)
+    for name, long_name, units in _ENDS_OF_LAYERS:
+        values = getattr(found, name)
+        optional.put_series(file, name, values, [layer, end], long_name=long_name, units=units)
 
 
 def _require_shapes(found: TraceEstimate) -> None:
@@ -124,14 +145,17 @@ def _require_shapes(found: TraceEstimate) -> None:
             f"{np.shape(found.samples)} and {np.shape(found.batch_weight)}"
         )
     L = len(found.layers)
-    for name, _, _ in _OF_LAYERS:
+    expected: dict[str, tuple[int, ...]] = {name: (L,) for name, *_ in _OF_LAYERS}
+    expected |= {name: (L, 2) for name, *_ in _ENDS_OF_LAYERS}
+    for name, shape in expected.items():
         values = getattr(found, name)
-        if values is not None and np.shape(values) != (L,):
-            raise ValueError(f"write_trace needs {name} of shape ({L},), not {np.shape(values)}")
+        if values is not None and np.shape(values) != shape:
+            raise ValueError(f"write_trace needs {name} of shape {shape}, not {np.shape(values)}")
 
 
 def _read_estimate(file: Any, header: RunHeader) -> TraceEstimate:
     low, high = (float(end) for end in file["interval"])
+    squared = optional.series(file, "frobenius_squared_interval")
     return TraceEstimate(
         trace=float(file["trace"][()]),
         stderr=float(file["stderr"][()]),
@@ -156,6 +180,9 @@ def _read_estimate(file: Any, header: RunHeader) -> TraceEstimate:
         layers=tuple(str(name) for name in file["layer"].asstr()[...]),
         frobenius_squared=optional.number(file, "frobenius_squared"),
         frobenius_squared_stderr=optional.number(file, "frobenius_squared_stderr"),
+        frobenius_squared_interval=(
+            None if squared is None else (float(squared[0]), float(squared[1]))
+        ),
         reason=str(strictjson.loads(file.attrs["reason"])),
-        **{name: optional.series(file, name) for name, _, _ in _OF_LAYERS},
+        **{name: optional.series(file, name) for name, *_ in (*_OF_LAYERS, *_ENDS_OF_LAYERS)},
     )

@@ -94,6 +94,9 @@ def traces(draw: st.DrawFn) -> TraceEstimate:
             layers=st.lists(NAMES, min_size=L, max_size=L).map(tuple),
             layer_trace=st.none() | arrays(L),
             layer_stderr=st.none() | arrays(L),
+            layer_interval=st.none() | arrays(L, 2),
+            layer_frobenius_squared_interval=st.none() | arrays(L, 2),
+            frobenius_squared_interval=st.none() | st.tuples(FLOATS, FLOATS),
             frobenius_squared=st.none() | FLOATS,
             frobenius_squared_stderr=st.none() | FLOATS,
             layer_frobenius_squared=st.none() | arrays(L),
@@ -159,6 +162,8 @@ def diagonals(draw: st.DrawFn) -> DiagonalEstimate:
             layer_quantiles=arrays(L, q),
             levels=st.lists(FLOATS, min_size=q, max_size=q).map(tuple),
             rel_err=FLOATS,
+            degrees_of_freedom=FLOATS,
+            reason=st.text(),
             asked=st.none() | FLOATS,
             method=NAMES,
             probes=NAMES,
@@ -259,14 +264,18 @@ def test_what_was_not_asked_for_is_absent(tmp_path: Path) -> None:
         layers=(),
         layer_trace=None,
         layer_stderr=None,
+        layer_interval=None,
         frobenius_squared=None,
         layer_frobenius_squared=None,
         layer_frobenius_squared_stderr=None,
+        layer_frobenius_squared_interval=None,
+        frobenius_squared_interval=None,
     )
     write_trace(tmp_path / "run.h5", estimates.trace_run(bare))
     with h5py.File(tmp_path / "run.h5") as file:
         assert "layer_trace" not in file
         assert "frobenius_squared" not in file
+        assert "layer_interval" not in file
         assert "abs_err" not in file.attrs
 
 
