@@ -160,3 +160,11 @@ def test_a_density_without_extent_has_no_picture(grid: list[float]) -> None:
     )
     assert profile(found, Page(width=60)) == []
     assert spark(found, 5, UNICODE).plain == " " * 5
+
+
+def test_an_eigenvalue_of_a_spectrum_run_stands_over_its_place_on_the_axis() -> None:
+    found = estimates.density(outliers=np.array([0.0, 10.0]))
+    lines = [line.plain for line in profile(found, Page(width=76))]
+    axis = next(line for line in lines if UNICODE.zero in line)
+    assert lines[0].index(UNICODE.pointer) == axis.index(UNICODE.zero)
+    assert lines[0].rindex(UNICODE.pointer) == axis.rindex(UNICODE.tick)
