@@ -6,10 +6,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from curvtool.report import numbers
+from curvtool.report.ending import ending
 from curvtool.report.evidence import plan_facts, preflight_lines
-from curvtool.report.layout import INDENT, assembled, heading, indented, page_of, paragraph
+from curvtool.report.layout import INDENT, assembled, heading, indented, page_of
 from curvtool.report.problem import operator_name, problem_facts, title
-from curvtool.report.style import BAD, GOOD, Page
+from curvtool.report.style import Page
 from curvtool.report.ways import way_table
 from curvtool.results import CheckRun
 
@@ -50,19 +51,14 @@ def _ending(run: CheckRun, page: Page) -> list[Text]:
     passed = all(check.passed is not False for check in run.preflight.checks)
     said = "The product is that of the Hessian" if passed else "The product is NOT to be trusted"
     said += f"; one is right to {numbers.upper(run.preflight.noise)}."
-    mark = page.glyphs.passed if passed else page.glyphs.failed
-    lines: list[Text] = []
-    for i, line in enumerate(paragraph(said, page.width - INDENT)):
-        lead = Text(" " * INDENT if i or page.plain else mark.ljust(INDENT))
-        lines.append(lead.append(line))
-        lines[-1].stylize(GOOD if passed else BAD)
+    remarks = []
     forecast = run.plan.forecast
     if forecast is not None:
-        said = (
+        more = (
             f"A solve of {numbers.counted(forecast.products, 'product')} will take about "
             f"{numbers.duration(forecast.seconds)} and {numbers.memory(forecast.bytes)} beside "
             "model and data; how many it needs, the spectrum decides. Checked and planned in "
             f"{numbers.duration(run.seconds)}."
         )
-        lines += indented(paragraph(said, page.width - INDENT))
-    return lines
+        remarks.append((more, ""))
+    return ending(said, remarks, page, done=passed)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from rich.cells import cell_len
 from rich.text import Text
 
 from curvtool.report import numbers
-from curvtool.report.layout import INDENT, fact, indented, paragraph
+from curvtool.report.layout import INDENT, fact, heading, indented, paragraph
 from curvtool.report.style import BAD, FAINT, GOOD, Page
 from curvtool.report.words import clean, shortened
-from curvtool.results import Check, Forecast, Plan, Preflight, SpectrumRun
+from curvtool.results import Check, Forecast, Plan, Preflight, SolveRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Products and time of a solve.
+
+    Attributes:
+        hvps: products, parts of one over all batches included.
+        by_stage: the same, by what they were spent on; empty where nothing tells them apart.
+        solving: seconds of the solve.
+        seconds: of the whole run.
+    """
+
+    hvps: float
+    by_stage: Mapping[str, float]
+    solving: float
+    seconds: float
 
 
 def plan_facts(plan: Plan, page: Page) -> list[Text]:
@@ -56,27 +76,44 @@ def _forecast(forecast: Forecast) -> list[str]:
     ]
 
 
-def cost_facts(run: SpectrumRun, page: Page) -> list[Text]:
-    """Say what the solve cost.
+def cost_facts(cost: Cost, page: Page) -> list[Text]:
+    """Say what a solve cost.
 
     Args:
-        run: the whole run.
+        cost: products and time.
         page: to be printed on.
 
     Returns:
         Lines.
     """
-    pairs = run.pairs
     stages = ", ".join(
-        f"{clean(stage, page)} {numbers.count(hvps)}" for stage, hvps in pairs.hvps_by_stage.items()
+        f"{clean(stage, page)} {numbers.products(hvps)}" for stage, hvps in cost.by_stage.items()
     )
-    total = numbers.count(pairs.hvps)
+    total = numbers.products(cost.hvps)
     products = [f"{total}: {stages}" if stages else total]
-    time = [f"{numbers.duration(run.seconds)} in all"]
-    time.append(f"{numbers.duration(pairs.seconds)} solving")
-    if pairs.hvps and pairs.seconds > 0:
-        time.append(f"{pairs.hvps / pairs.seconds:.3g} products per second")
+    time = [f"{numbers.duration(cost.seconds)} in all"]
+    time.append(f"{numbers.duration(cost.solving)} solving")
+    if cost.hvps and cost.solving > 0:
+        time.append(f"{cost.hvps / cost.solving:.3g} products per second")
     return [*fact("products", products, page), *fact("time", time, page)]
+
+
+def how(run: SolveRun, cost: Cost, page: Page, *, verbose: bool) -> list[list[Text]]:
+    """Say how a solve was computed and checked: the end of its report.
+
+    Args:
+        run: the whole run.
+        cost: of its solve.
+        page: to be printed on.
+        verbose: whether every check says what it compared.
+
+    Returns:
+        Two parts: plan and cost, preflight.
+    """
+    return [
+        [heading("How it was computed"), *plan_facts(run.plan, page), *cost_facts(cost, page)],
+        [heading("Preflight"), *preflight_lines(run.preflight, page, verbose=verbose)],
+    ]
 
 
 def preflight_lines(preflight: Preflight, page: Page, *, verbose: bool) -> list[Text]:

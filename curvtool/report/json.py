@@ -5,12 +5,31 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from curvtool.results import BenchRun, CheckRun, SpectrumRun
+from curvtool.report.verdicts import (
+    blocks_sentence,
+    density_sentence,
+    diag_met,
+    diag_sentence,
+    half_width,
+    trace_met,
+    trace_sentence,
+)
+from curvtool.results import (
+    BenchRun,
+    CheckRun,
+    DensityRun,
+    DiagRun,
+    EigenPairs,
+    SolveRun,
+    SpectrumBlocksRun,
+    SpectrumRun,
+    TraceRun,
+)
 
 
 def spectrum_json(run: SpectrumRun) -> dict[str, Any]:
@@ -23,34 +42,92 @@ def spectrum_json(run: SpectrumRun) -> dict[str, Any]:
         Dicts, lists, strings, numbers, booleans and None; `json.dumps(..., allow_nan=False)`
         takes it, since numbers that are not finite become None.
     """
-    pairs = run.pairs
+    return {"kind": "spectrum", **_pairs(run.pairs), **_solve(run)}
+
+
+def spectrum_layers_json(run: SpectrumBlocksRun) -> dict[str, Any]:
+    """Turn the spectra of all layers into plain JSON types; eigenvectors stay in the file.
+
+    Args:
+        run: what to show.
+
+    Returns:
+        As `spectrum_json`, with an object for each layer.
+    """
+    blocks = run.blocks
+    layers = [
+        {"layer": name, "size": size, **_pairs(pairs)}
+        for name, size, pairs in zip(blocks.names, blocks.sizes, blocks.pairs, strict=True)
+    ]
     return {
-        "kind": "spectrum",
-        "outcome": pairs.outcome.value,
-        "outcome_sentence": pairs.outcome.sentence,
-        "all_converged": bool(pairs.converged.all()),
-        "eigenvalues": _plain(pairs.eigenvalues),
-        "eigenvalue_errors": _plain(pairs.eigenvalue_errors),
-        "residual_norms": _plain(pairs.residual_norms),
-        "converged": _plain(pairs.converged),
-        "which": pairs.which,
-        "method": pairs.method,
-        "tol": _plain(pairs.tol),
-        "accuracy": pairs.accuracy,
-        "noise": _plain(pairs.noise),
-        "completeness": pairs.completeness.value,
-        "certification": pairs.certification.value,
-        "hvps": pairs.hvps,
-        "hvps_by_stage": _plain(pairs.hvps_by_stage),
-        "seconds": _plain(run.seconds),
-        "solve_seconds": _plain(pairs.seconds),
-        "problem": _plain(dataclasses.asdict(run.problem)),
-        "plan": _plain(dataclasses.asdict(run.plan)),
-        "preflight": _plain(dataclasses.asdict(run.preflight)),
-        "config": _plain(run.config),
-        "environment": _plain(run.environment),
-        "curvtool_version": run.version,
-        "created": run.created,
+        "kind": "spectrum-layers",
+        "outcome": blocks.outcome.value,
+        "outcome_sentence": blocks_sentence(blocks),
+        "all_converged": bool(blocks.converged),
+        "layers": layers,
+        "hvps": blocks.hvps,
+        "hvps_by_stage": _plain(blocks.hvps_by_stage),
+        "solve_seconds": _plain(blocks.seconds),
+        **_solve(run),
+    }
+
+
+def trace_json(run: TraceRun) -> dict[str, Any]:
+    """Turn a trace into plain JSON types; the samples stay in the file.
+
+    Args:
+        run: what to show.
+
+    Returns:
+        As `spectrum_json`. `met` says whether what was asked for was reached.
+    """
+    found = run.estimate
+    return {
+        "kind": "trace",
+        "outcome_sentence": trace_sentence(found),
+        "met": trace_met(found),
+        "half_width": _plain(half_width(found)),
+        **_estimate(found, without={"samples", "batch_weight"}),
+        **_solve(run),
+    }
+
+
+def density_json(run: DensityRun) -> dict[str, Any]:
+    """Turn densities into plain JSON types, nodes and weights included.
+
+    Args:
+        run: what to show.
+
+    Returns:
+        As `spectrum_json`, with an object for each estimate: one, or one a layer.
+    """
+    return {
+        "kind": "density",
+        "outcome": run.outcome.value,
+        "outcome_sentence": density_sentence(run),
+        "estimates": [_estimate(found) for found in run.estimates],
+        "hvps": run.hvps,
+        "solve_seconds": _plain(run.solve_seconds),
+        **_solve(run),
+    }
+
+
+def diag_json(run: DiagRun) -> dict[str, Any]:
+    """Turn a diagonal's summary into plain JSON types; the diagonal stays in the file.
+
+    Args:
+        run: what to show.
+
+    Returns:
+        As `spectrum_json`. `met` says whether what was asked for was reached.
+    """
+    found = run.estimate
+    return {
+        "kind": "diag",
+        "outcome_sentence": diag_sentence(found),
+        "met": diag_met(found),
+        **_estimate(found, without={"diagonal", "diagonal_stderr", "history"}),
+        **_solve(run),
     }
 
 
@@ -79,6 +156,51 @@ def bench_json(run: BenchRun) -> dict[str, Any]:
     return {"kind": "bench", **_record(run)}
 
 
+def _pairs(pairs: EigenPairs) -> dict[str, Any]:
+    return {
+        "outcome": pairs.outcome.value,
+        "outcome_sentence": pairs.outcome.sentence,
+        "all_converged": bool(pairs.converged.all()),
+        "eigenvalues": _plain(pairs.eigenvalues),
+        "eigenvalue_errors": _plain(pairs.eigenvalue_errors),
+        "residual_norms": _plain(pairs.residual_norms),
+        "converged": _plain(pairs.converged),
+        "which": pairs.which,
+        "method": pairs.method,
+        "tol": _plain(pairs.tol),
+        "accuracy": pairs.accuracy,
+        "noise": _plain(pairs.noise),
+        "completeness": pairs.completeness.value,
+        "certification": pairs.certification.value,
+        "hvps": pairs.hvps,
+        "hvps_by_stage": _plain(pairs.hvps_by_stage),
+        "solve_seconds": _plain(pairs.seconds),
+    }
+
+
+def _estimate(found: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The fields under their own names; field by field, since `asdict` would copy long vectors."""
+    names = [field.name for field in dataclasses.fields(found) if field.name not in without]
+    fields = {name: getattr(found, name) for name in names}
+    fields["solve_seconds"] = fields.pop("seconds")
+    shown: dict[str, Any] = _plain(fields)
+    return shown
+
+
+def _solve(run: SolveRun) -> dict[str, Any]:
+    """What every solve has besides its answer; the map of parameters stays in the file."""
+    return {
+        "seconds": _plain(run.seconds),
+        "problem": _plain(dataclasses.asdict(run.problem)),
+        "plan": _plain(dataclasses.asdict(run.plan)),
+        "preflight": _plain(dataclasses.asdict(run.preflight)),
+        "config": _plain(run.config),
+        "environment": _plain(run.environment),
+        "curvtool_version": run.version,
+        "created": run.created,
+    }
+
+
 def _record(run: CheckRun | BenchRun) -> dict[str, Any]:
     """The fields under their own names; the map of parameters stays in the file."""
     fields: dict[str, Any] = _plain(dataclasses.asdict(run))
@@ -95,6 +217,8 @@ def _plain(value: Any) -> Any:
         return float(value) if math.isfinite(value) else None
     if isinstance(value, (np.generic, np.ndarray)):
         return _plain(value.tolist())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 
 # Enough for a sum of two doubles 1e-308 and 1e308 apart only in digits we keep; the ceiling
 # keeps every bound a bound.
 _UP = Context(prec=60, rounding=ROUND_CEILING)
+_DOWN = Context(prec=60, rounding=ROUND_FLOOR)
 _NEAREST = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _MOST_DIGITS = 10  # of a value, however small its bound
 _WIDEST_FIXED = 18
+UNKNOWN = "?"  # stands for an error of which nothing is known
 
 
 def measured(value: float, error: float) -> tuple[Decimal, Decimal]:
@@ -54,7 +56,9 @@ def _rounded(value: Decimal, place: int) -> Decimal:
     return result or result.copy_abs()  # -0.0 would claim a sign
 
 
-def measured_column(values: Iterable[float], errors: Iterable[float]) -> list[tuple[str, str]]:
+def measured_column(
+    values: Iterable[float], errors: Iterable[float], widest: int = _WIDEST_FIXED
+) -> list[tuple[str, str]]:
     """Format values and their bounds as two columns, aligned on the decimal point.
 
     The whole column is in scientific notation where its largest number is beyond 1e-3 .. 1e6,
@@ -63,6 +67,7 @@ def measured_column(values: Iterable[float], errors: Iterable[float]) -> list[tu
     Args:
         values: finite.
         errors: bounds, one per value.
+        widest: cells of a number in plain notation, more of which are wide.
 
     Returns:
         A pair of strings per value; all first ones have one width, and all second ones.
@@ -70,10 +75,111 @@ def measured_column(values: Iterable[float], errors: Iterable[float]) -> list[tu
     rows = [measured(value, error) for value, error in zip(values, errors, strict=True)]
     plain = [(_fixed(value), _fixed(error)) for value, error in rows]
     size = max((float(max(abs(value), error)) for value, error in rows), default=0.0)
-    fits = all(width <= _WIDEST_FIXED for column in _columns(plain) for width in map(len, column))
+    fits = all(width <= widest for column in _columns(plain) for width in map(len, column))
     if not (fits and (size == 0.0 or 1e-3 <= size < 1e6)):
         plain = [(_scientific(value), _scientific(error)) for value, error in rows]
     return list(zip(*_columns(plain), strict=True))
+
+
+def measured_or_dash(
+    values: Iterable[float], errors: Iterable[float], dash: str, widest: int = _WIDEST_FIXED
+) -> list[tuple[str, str]]:
+    """Format as `measured_column` where there may be no figure.
+
+    Args:
+        values: not finite where there is none.
+        errors: bounds, one per value; NaN where one is unknown.
+        dash: stands for a value that is not there.
+        widest: as of `measured_column`.
+
+    Returns:
+        A pair of strings per value, the second empty where there is no value.
+    """
+    rows = list(zip(values, errors, strict=True))
+    known = [row for row in rows if math.isfinite(row[0])]
+    # An unknown error says nothing of the digits: two are shown.
+    bounds = [abs(value) / 20 if math.isnan(error) else error for value, error in known]
+    texts = iter(measured_column([value for value, _ in known], bounds, widest))
+    shown = [next(texts) if math.isfinite(value) else (dash, "") for value, _ in rows]
+    return [
+        (value, UNKNOWN if error and math.isnan(row[1]) else error)
+        for (value, error), row in zip(shown, rows, strict=True)
+    ]
+
+
+def plus_minus(value: float, error: float, sign: str) -> str:
+    """Format a value with its bound.
+
+    Args:
+        value: any float; one that is not finite is named.
+        error: a bound >= 0; nan where it is unknown.
+        sign: between the two.
+
+    Returns:
+        E.g. `12.80 ± 0.02`.
+    """
+    if not math.isfinite(value):
+        return str(float(value))
+    rounded, bound = measured(value, error)
+    size = max(abs(rounded), bound) if bound.is_finite() else abs(rounded)
+    text = _separated if size == 0 or Decimal("1e-3") <= size < 10**10 else _scientific
+    return f"{text(rounded)} {sign} {UNKNOWN if math.isnan(error) else text(bound)}"
+
+
+def interval(low: float, high: float) -> tuple[str, str]:
+    """Format an interval; what is printed contains it.
+
+    Args:
+        low: its low end.
+        high: its high end.
+
+    Returns:
+        Both ends with the digits that the width justifies; named where they are not finite.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return str(float(low)), str(float(high))
+    ends = Decimal(repr(float(low))), Decimal(repr(float(high)))
+    middle, half = _NEAREST.divide(sum(ends), 2), _UP.divide(ends[1] - ends[0], 2)
+    place = Decimal((0, (1,), _last_place(middle, max(half, Decimal(0)))))
+    shown = _DOWN.quantize(ends[0], place), _UP.quantize(ends[1], place)
+    size = max(map(abs, shown))
+    text = _separated if size == 0 or Decimal("1e-3") <= size < 10**10 else _scientific
+    return text(shown[0]), text(shown[1])
+
+
+def bound(number: float, unit: str = "") -> str:
+    """Format a bound with two digits, rounded up, in plain notation where that is short.
+
+    Args:
+        number: >= 0; nan and infinity are named.
+        unit: `%` for a share to be told in percent.
+
+    Returns:
+        E.g. `5.0`, `0.80 %`, `3.1e-05 %`.
+    """
+    end = f" {unit}" if unit else ""
+    if not math.isfinite(number):
+        return f"{float(number)}{end}"
+    exact = Decimal(repr(float(number))).scaleb(2 if unit == "%" else 0)
+    if not exact:
+        return f"0{end}"
+    shown = _UP.quantize(exact, Decimal((0, (1,), exact.adjusted() - 1)))
+    plain = Decimal("1e-3") <= shown < 10**6
+    return (_separated(shown) if plain else _scientific(shown)) + end
+
+
+def products(number: float) -> str:
+    """Format a number of products, which may be a part of one over all batches.
+
+    Args:
+        number: >= 0.
+
+    Returns:
+        E.g. `214`, `36.5`.
+    """
+    if not math.isfinite(number):
+        return str(float(number))
+    return count(int(number)) if number == int(number) else f"{number:,.1f}"
 
 
 def _columns(rows: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
@@ -102,6 +208,10 @@ def _split(text: str) -> tuple[str, str]:
 
 def _fixed(number: Decimal) -> str:
     return f"{number:f}" if number.is_finite() else "inf"
+
+
+def _separated(number: Decimal) -> str:
+    return f"{number:,f}" if number.is_finite() else "inf"
 
 
 def _scientific(number: Decimal) -> str:
@@ -147,12 +257,13 @@ def counted(number: int, noun: str) -> str:
 
     Args:
         number: how many.
-        noun: singular; its plural takes an s, or es after ch.
+        noun: singular; its plural takes an s, es after ch, ies for y after r.
 
     Returns:
         E.g. `1 batch`, `98 batches`.
     """
-    plural = noun + ("es" if noun.endswith("ch") else "s")
+    plural = noun[:-1] + "ies" if noun.endswith("ry") else noun + "s"
+    plural = noun + "es" if noun.endswith("ch") else plural
     return f"{count(number)} {noun if number == 1 else plural}"
 
 

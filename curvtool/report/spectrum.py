@@ -7,13 +7,14 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from curvtool.report import numbers
-from curvtool.report.evidence import cost_facts, plan_facts, preflight_lines
-from curvtool.report.layout import INDENT, assembled, heading, indented, page_of, paragraph
+from curvtool.report.ending import ending
+from curvtool.report.evidence import Cost, how
+from curvtool.report.layout import INDENT, assembled, heading, indented, page_of
 from curvtool.report.problem import operator_name, problem_facts, title
 from curvtool.report.strip import legend, strip
 from curvtool.report.style import BAD, FAINT, GOOD, NEGATIVE, TITLE, WARNING, Page
 from curvtool.report.table import UNCONVERGED, pair_table
-from curvtool.report.words import capitalised, clean, joined
+from curvtool.report.words import clean, joined
 from curvtool.results import Certification, Completeness, EigenPairs, Outcome, SpectrumRun
 
 _WHICH = {
@@ -48,14 +49,20 @@ def spectrum_report(
         `soft_wrap=True`, so that nothing is cut off on a narrower terminal.
     """
     page = page_of(width, unicode=unicode, plain=plain)
+    pairs = run.pairs
+    cost = Cost(
+        hvps=pairs.hvps,
+        by_stage=pairs.hvps_by_stage,
+        solving=pairs.seconds,
+        seconds=run.seconds,
+    )
     parts = [
         title(f"{operator_name(run.config, page)} spectrum", run.problem, page),
         problem_facts(run.problem, page),
-        _pairs(run.pairs, page, verbose),
-        _strip(run.pairs, page),
-        _ending(run.pairs, page),
-        [heading("How it was computed"), *plan_facts(run.plan, page), *cost_facts(run, page)],
-        [heading("Preflight"), *preflight_lines(run.preflight, page, verbose=verbose)],
+        _pairs(pairs, page, verbose),
+        _strip(pairs, page),
+        _ending(pairs, page),
+        *how(run, cost, page, verbose=verbose),
     ]
     return assembled(parts, page)
 
@@ -98,27 +105,17 @@ def _strip(pairs: EigenPairs, page: Page) -> list[Text]:
 
 def _ending(pairs: EigenPairs, page: Page) -> list[Text]:
     done = pairs.outcome is Outcome.CONVERGED and bool(pairs.converged.all())
-    mark = page.glyphs.passed if done else page.glyphs.failed
-    sentence = capitalised(pairs.outcome.sentence)
-    lines = []
-    for i, line in enumerate(paragraph(sentence, page.width - INDENT)):
-        lead = Text(" " * INDENT if i or page.plain else mark.ljust(INDENT))
-        lines.append(lead.append(line))
-        lines[-1].stylize(GOOD if done else BAD)
     method = (
         f"{clean(pairs.method, page)}, {clean(pairs.which, page)}, tolerance "
         f"{pairs.tol:.3g} on {clean(pairs.accuracy, page)}"
     )
-    for text, tone in (
+    remarks = [
         *((text, "") for text in _at_the_floor(pairs)),
         (pairs.completeness.sentence, _DOUBT.get(pairs.completeness, "")),
         (pairs.certification.sentence, _DOUBT.get(pairs.certification, "")),
         (method, ""),
-    ):
-        for line in paragraph(capitalised(text), page.width - INDENT):
-            line.stylize(tone)
-            lines += indented([line])
-    return lines
+    ]
+    return ending(pairs.outcome.sentence, remarks, page, done=done)
 
 
 def _at_the_floor(pairs: EigenPairs) -> list[str]:

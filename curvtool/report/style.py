@@ -19,7 +19,10 @@ TITLE = "bold"
 
 @dataclass(frozen=True, kw_only=True)
 class Glyphs:
-    """The characters of a report that plain ASCII lacks."""
+    """The characters of a report that plain ASCII lacks.
+
+    `levels` are nine: from an empty cell to a full one.
+    """
 
     plus_minus: str
     ellipsis: str
@@ -40,6 +43,10 @@ class Glyphs:
     axis: str
     tick: str
     zero: str
+    levels: str
+    band: str
+    pointer: str
+    upright: str
 
 
 UNICODE = Glyphs(
@@ -62,6 +69,10 @@ UNICODE = Glyphs(
     axis="─",
     tick="┬",
     zero="┴",
+    levels=" ▁▂▃▄▅▆▇█",
+    band="░",
+    pointer="▼",
+    upright="┤",
 )
 ASCII = Glyphs(
     plus_minus="+/-",
@@ -83,6 +94,10 @@ ASCII = Glyphs(
     axis="-",
     tick="+",
     zero="0",
+    levels=" .:-=+*%#",
+    band="'",
+    pointer="v",
+    upright="|",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,3 +35,23 @@ _SENTENCES = {
     ),
     Outcome.INTERRUPTED: "interrupted before every pair met the tolerance",
 }
+# What stopped a part stopped the whole; of several reasons, the first of these is told.
+_GRAVEST_FIRST = (
+    Outcome.INTERRUPTED,
+    Outcome.INCOMPLETE,
+    Outcome.STAGNATED,
+    Outcome.MAX_HVPS,
+)
+
+
+def gravest(outcomes: Iterable[Outcome]) -> Outcome:
+    """Say how a run of several parts ended.
+
+    Args:
+        outcomes: of the parts.
+
+    Returns:
+        The gravest one; converged only where every part did.
+    """
+    ended = set(outcomes)
+    return next((outcome for outcome in _GRAVEST_FIRST if outcome in ended), Outcome.CONVERGED)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import h5py
+import numpy as np
 
 
 def add_axis(group: Any, name: str, size: int) -> Any:
@@ -33,6 +34,24 @@ def add_axis(group: Any, name: str, size: int) -> Any:
     return scale
 
 
+def add_coordinate(group: Any, name: str, values: Any, **attributes: str) -> Any:
+    """Add an axis whose places have values: xarray selects by them, and labels plots with them.
+
+    Args:
+        group: h5py group that the axis and its datasets live in.
+        name: of the axis and of its values.
+        values: one-dimensional: numbers, or strings of `h5py.string_dtype()`.
+        attributes: e.g. `long_name`, `units`.
+
+    Returns:
+        The scale, for `attach`.
+    """
+    scale = group.create_dataset(name, data=values)
+    scale.attrs.update(attributes)
+    scale.make_scale(name)
+    return scale
+
+
 def attach(dataset: Any, axes: Sequence[Any]) -> None:
     """Name the dimensions of an h5py dataset.
 
@@ -42,6 +61,18 @@ def attach(dataset: Any, axes: Sequence[Any]) -> None:
     """
     for dimension, scale in zip(dataset.dims, axes, strict=True):
         dimension.attach_scale(scale)
+
+
+def add_number(group: Any, name: str, value: float, **attributes: str) -> None:
+    """Add a dataset of one number.
+
+    Args:
+        group: h5py group.
+        name: of the dataset.
+        value: the number, which need not be finite.
+        attributes: e.g. `long_name`, `units`.
+    """
+    group.create_dataset(name, data=np.float64(value)).attrs.update(attributes)
 
 
 def add_series(group: Any, name: str, values: Any, axes: Sequence[Any], **attributes: str) -> Any:

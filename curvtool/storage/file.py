@@ -21,11 +21,14 @@ _NEWEST = 1
 
 @dataclass(frozen=True, kw_only=True)
 class RunHeader:
-    """The root attributes that every kind has; reading them costs a few kilobytes."""
+    """The root attributes that every kind has; reading them costs a few kilobytes.
+
+    `hvps` comes back as it was written: some kinds count parts of a product over all batches.
+    """
 
     kind: str
     outcome: str
-    hvps: int
+    hvps: float
     seconds: float
     version: str
     created: str
@@ -72,7 +75,7 @@ def read_header(file: Any) -> RunHeader:
         schema=str(file.attrs["schema"]),
         kind=str(file.attrs["kind"]),
         outcome=str(file.attrs["outcome"]),
-        hvps=int(file.attrs["hvps"]),
+        hvps=file.attrs["hvps"].item(),
         seconds=float(file.attrs["seconds"]),
         version=str(file.attrs["curvtool_version"]),
         created=str(file.attrs["created"]),

@@ -132,3 +132,62 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_counted(number: int, noun: str, text: str) -> None:
     assert numbers.counted(number, noun) == text
+
+
+def number(text: str) -> Decimal:
+    return Decimal(text.replace(",", ""))
+
+
+@given(VALUES, BOUNDS)
+def test_a_value_with_its_bound_contains_the_known_interval(value: float, error: float) -> None:
+    shown, sign, bound = numbers.plus_minus(value, error, "±").split(" ")
+    assert sign == "±"
+    low, high = (
+        Decimal(repr(value)) - Decimal(repr(error)),
+        Decimal(repr(value)) + Decimal(repr(error)),
+    )
+    assert number(shown) - number(bound) <= low
+    assert high <= number(shown) + number(bound)
+
+
+@given(VALUES, BOUNDS)
+def test_the_printed_ends_contain_the_interval(value: float, width: float) -> None:
+    high = value + width
+    if not math.isfinite(high):
+        return
+    ends = numbers.interval(value, high)
+    assert number(ends[0]) <= Decimal(repr(value))
+    assert Decimal(repr(high)) <= number(ends[1])
+
+
+@given(BOUNDS)
+def test_a_printed_bound_is_none_below_the_given_one(error: float) -> None:
+    assert number(numbers.bound(error)) >= Decimal(repr(error))
+    percent = numbers.bound(error, "%").removesuffix(" %")
+    assert number(percent) >= Decimal(repr(error)).scaleb(2)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1241.2, 9.6, "1,241 ± 10"),
+        (240_113.0, 9_120.0, "240,000 ± 10,000"),
+        (1.11e-4, 1e-6, "1.110e-04 ± 1.0e-06"),
+        (5.0, math.nan, "5.0 ± ?"),
+        (5.0, math.inf, "5.0 ± inf"),
+        (math.nan, 1.0, "nan"),
+        (0.0, 0.0, "0 ± 0"),
+    ],
+)
+def test_values_with_their_bounds(value: float, error: float, text: str) -> None:
+    assert numbers.plus_minus(value, error, "±") == text
+
+
+def test_an_unknown_error_leaves_the_others_aligned() -> None:
+    shown = numbers.measured_or_dash([10.0, math.nan, 2.5], [0.5, 1.0, math.nan], "–")
+    assert shown == [("10.0 ", "0.5 "), ("–", ""), (" 2.50", "?")]
+
+
+@pytest.mark.parametrize(("count", "text"), [(214.0, "214"), (36.5, "36.5"), (1e4, "10,000")])
+def test_parts_of_products_are_told_to_a_tenth(count: float, text: str) -> None:
+    assert numbers.products(count) == text

@@ -1,0 +1,343 @@
+"""The reports of trace, density, diag and spectra by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from curvtool.cli.show import print_run, show_run
+from curvtool.report.blocks import spectrum_layers_report
+from curvtool.report.density import density_report
+from curvtool.report.diag import diag_report
+from curvtool.report.trace import trace_report
+from curvtool.results import (
+    BlockSpectra,
+    DensityRun,
+    DiagRun,
+    Outcome,
+    SpectrumBlocksRun,
+    TraceRun,
+)
+from curvtool.storage.density import write_density
+from curvtool.storage.diag import write_diag
+from curvtool.storage.spectrum_layers import write_spectrum_layers
+from curvtool.storage.trace import write_trace
+from tests import estimates, runs
+from tests.report.drawn import ANY
+
+REPORTS: dict[type, Any] = {
+    TraceRun: trace_report,
+    DensityRun: density_report,
+    DiagRun: diag_report,
+    SpectrumBlocksRun: spectrum_layers_report,
+}
+WRITERS: dict[type, Any] = {
+    TraceRun: write_trace,
+    DensityRun: write_density,
+    DiagRun: write_diag,
+    SpectrumBlocksRun: write_spectrum_layers,
+}
+RUNS: dict[str, Any] = {
+    "trace": estimates.trace_run(),
+    "density": estimates.density_run(estimates.density(outliers=runs.spectrum(9))),
+    "density by layer": estimates.density_run(*estimates.layer_densities()),
+    "diag": estimates.diag_run(),
+    "spectra by layer": estimates.blocks_run(),
+}
+OPEN: dict[str, Any] = {
+    "trace": estimates.trace_run(estimates.trace(outcome=Outcome.MAX_HVPS)),
+    "trace too wide": estimates.trace_run(estimates.trace(interval=(1100.0, 1390.0))),
+    "trace of one pass": estimates.trace_run(
+        estimates.trace(stderr=np.nan, interval=(-np.inf, np.inf), degrees_of_freedom=0.0)
+    ),
+    "trace that is nan": estimates.trace_run(
+        estimates.trace(trace=np.nan, interval=(np.nan, np.nan), rel_err=None)
+    ),
+    "density": estimates.density_run(estimates.density(outcome=Outcome.INTERRUPTED)),
+    "density by layer": estimates.density_run(
+        *estimates.layer_densities()[:2],
+        estimates.density(layer="fc", outcome=Outcome.MAX_HVPS),
+    ),
+    "diag": estimates.diag_run(estimates.diagonal(outcome=Outcome.STAGNATED)),
+    "diag too wide": estimates.diag_run(estimates.diagonal(rel_err=0.06)),
+    "spectra by layer": estimates.blocks_run(estimates.blocks([2])),
+}
+
+
+def render(run: Any, *, width: int = 80, **options: Any) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None, _environ={})
+    shown = {"unicode": True, "plain": False, **options}
+    console.print(REPORTS[type(run)](run, width=width, **shown), soft_wrap=True)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@settings(max_examples=25, deadline=None)
+@given(ANY, st.integers(60, 140), st.booleans(), st.booleans(), st.booleans())
+def test_every_line_fits_and_holds_only_what_the_terminal_shows(
+    run: Any, width: int, unicode: bool, plain: bool, verbose: bool
+) -> None:
+    report = render(run, width=width, unicode=unicode, plain=plain, verbose=verbose)
+    for line in report.splitlines():
+        assert cell_len(line) <= width
+        assert line.isprintable()
+        assert line == line.rstrip()
+        assert unicode or line.isascii()
+    if plain:
+        assert not re.search(r"[\u2500-\u25ff]", report)
+    assert len(report.split("\n")) == len(report.splitlines()) + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANY)
+def test_json_is_finite_and_plain(run: Any) -> None:
+    console = Console(width=80, file=io.StringIO(), color_system=None, _environ={})
+    print_run(run, as_json=True, verbose=False, console=console)
+    assert isinstance(console.file, io.StringIO)
+    json.loads(console.file.getvalue(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_stored_run_is_shown_as_it_was_after_its_computation(
+    name: str, as_json: bool, tmp_path: Path
+) -> None:
+    run = RUNS[name]
+    WRITERS[type(run)](tmp_path / "run.h5", run)
+    texts = []
+    for stored in (False, True):
+        console = Console(width=100, file=io.StringIO(), color_system=None, _environ={})
+        options: dict[str, Any] = {"as_json": as_json, "verbose": True, "console": console}
+        if stored:
+            show_run(tmp_path / "run.h5", **options)
+        else:
+            print_run(run, **options)
+        assert isinstance(console.file, io.StringIO)
+        texts.append(console.file.getvalue())
+    assert texts[0] == texts[1]
+    if as_json:
+        assert json.loads(texts[0])["kind"] in {"trace", "density", "diag", "spectrum-layers"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("form", ["unicode", "ascii", "plain"])
+def test_reports_are_as_they_were(name: str, width: int, form: str) -> None:
+    stem = f"{name.replace(' ', '_')}_{width}_{form}.txt"
+    report = render(RUNS[name], width=width, unicode=form != "ascii", plain=form == "plain")
+    pinned = Path(__file__).parent / "pinned" / stem
+    assert report == pinned.read_text()
+
+
+@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize("plain", [False, True])
+def test_what_is_not_converged_is_told_twice(name: str, plain: bool) -> None:
+    report = render(OPEN[name], plain=plain)
+    assert "NOT CONVERGED" in report
+    assert not re.search(r"(?<!NOT )\ball (done|converged)", report)
+    if not plain:
+        ending = [line for line in report.splitlines() if re.match("[✓✗] ", line)]
+        assert [line[0] for line in ending] == ["✗"]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_what_is_converged_has_no_red_mark(name: str) -> None:
+    report = render(RUNS[name])
+    assert "NOT" not in report.replace("NOTE", "")
+    assert "✗" not in report
+
+
+def test_a_trace_says_what_matters() -> None:
+    report = render(RUNS["trace"], width=100)
+    for words in (
+        "Hessian trace  runs/cifar10/resnet18-sgd-lr0.1/epoch_090.pt",
+        "Trace 1,241 ± 11 · converged · asked for ± 1 % of it",
+        "1,231 to 1,252 · 95 % confidence · ± 0.81 % of the trace",
+        "standard error 5.0 · 93.4 degrees of freedom",
+        "Frobenius norm 201 ± 3",
+        "✓ The interval is as narrow as asked",
+        "rademacher probes, one for each batch",
+        "8 directions taken out exactly hold 702.1 of the trace",
+        "A probe for every batch has 11.7 times less variance",
+        "36.5: pilot 4, deflate 28.5, probe 4",
+    ):
+        assert words in report
+    assert re.search(r"fc +703 +± 8 +56\.6 % +111\.1 +± 1\.9 +│━", report)
+
+
+def test_an_exact_trace_has_no_error() -> None:
+    found = estimates.trace(
+        trace=2.5,
+        stderr=0.0,
+        interval=(2.5, 2.5),
+        degrees_of_freedom=np.inf,
+        method="dense",
+        probes="",
+        sharing="",
+        deflated=0,
+    )
+    report = render(estimates.trace_run(found))
+    assert "Trace 2.5000000 · converged" in report
+    assert "none: exact up to the arithmetic" in report
+    assert "standard error 0" not in report
+    assert "✓ The trace is exact" in report
+
+
+def test_an_estimated_error_is_not_called_an_interval() -> None:
+    report = render(estimates.trace_run(estimates.trace(method="xtrace", is_interval=False)))
+    assert "estimated only" in report
+    assert "confidence" not in report
+    assert "its error is an estimate without coverage" in " ".join(report.split())
+    assert "✓ The estimated error is as small as asked" in report
+
+
+def test_a_trace_whose_interval_holds_zero_has_no_sign() -> None:
+    found = estimates.trace(trace=0.1, interval=(-0.9, 1.1), rel_err=None, abs_err=2.0)
+    report = render(estimates.trace_run(found))
+    assert "✓ The interval is as narrow as asked" in report
+    assert "sign of the trace is not known" in report
+    assert "asked for ± 2" in report
+
+
+def test_a_density_says_what_matters() -> None:
+    report = render(RUNS["density"], width=100)
+    for words in (
+        "6 probes of 60 steps · all done",
+        "share of the eigenvalues per unit, log scale",
+        "density less its standard error",
+        "▼ of a spectrum run",
+        "The Krylov bases were kept orthogonal",
+        "Sigma 0.128 of the Gaussians is a choice of display",
+        "H is not positive semi-definite",
+    ):
+        assert words in report
+    assert re.search(r"effective dimension, a = 0\.1 +182 ± 7", report)
+    assert re.search(r"log-determinant, a = 0\.1 +–", report)
+
+
+def test_shares_of_the_spectrum_sum_to_all() -> None:
+    report = render(RUNS["density"], plain=True)
+    shares = re.findall(r"^  (?:below|near|above)[^±]* ([\d.]+) +±", report, re.M)
+    assert len(shares) == 3
+    assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
+
+
+def test_a_density_without_orthogonal_bases_is_told_so() -> None:
+    report = render(estimates.density_run(estimates.density(reorthogonalized=False)))
+    assert "were NOT kept orthogonal" in report
+    assert "2 to 10 times larger" in " ".join(report.split())
+
+
+def test_one_probe_has_no_error_and_no_band() -> None:
+    report = render(estimates.density_run(estimates.density(probes=1)))
+    assert "One probe only" in report
+    assert re.search(r"near zero .* ± \?", report)
+    assert "░" not in report
+    assert "standard error   " not in report
+
+
+def test_an_eigenvalue_beyond_the_axis_is_counted() -> None:
+    report = render(estimates.density_run(estimates.density(outliers=np.array([5.0, 99.0]))))
+    assert "1 of them beyond the axis" in report
+    assert report.count("▼") == 2  # one in the picture, one in its legend
+
+
+def test_each_layer_has_a_row_with_its_ends_and_its_shape() -> None:
+    report = render(RUNS["density by layer"], width=100)
+    for found in RUNS["density by layer"].estimates:
+        [row] = [line for line in report.splitlines() if f"✓ {found.layer} " in line]
+        assert f"{found.nodes.min():.3g}" in row
+        assert f"{found.nodes.max():.3g}" in row
+        assert "█" in row
+
+
+def test_quantiles_stay_where_there_is_room() -> None:
+    assert re.search(r"5 % +25 % +50 % +75 % +95 %", render(RUNS["diag"], width=120))
+    assert re.search(r"mean +50 % ", render(RUNS["diag"], width=80))
+    assert "50 %" not in render(RUNS["diag"], width=60)
+
+
+def test_only_the_largest_of_many_layers_are_listed() -> None:
+    L = 300
+    found = estimates.trace(
+        layers=[f"layer{i}" for i in range(L)],
+        layer_trace=np.arange(L, dtype=np.float64),
+        layer_stderr=np.ones(L),
+        layer_frobenius_squared=None,
+        layer_frobenius_squared_stderr=None,
+    )
+    report = render(estimates.trace_run(found))
+    assert "… 260 more with smaller traces (-v shows all)" in report
+    assert re.findall(r"^  layer(\d+) ", report, re.M) == [str(i) for i in range(260, L)]
+    assert (
+        len(re.findall(r"^  layer(\d+) ", render(estimates.trace_run(found), verbose=True), re.M))
+        == L
+    )
+
+
+def test_spectra_by_layer_name_the_open_block() -> None:
+    report = render(OPEN["spectra by layer"])
+    assert "1 NOT CONVERGED" in report
+    assert re.search(r"✗ layer1\.0\.conv2 .* 4/5 +NOT CONVERGED", report)
+    assert re.search(r"✓ fc .* 5/5", report)
+    assert "in at least one layer" in " ".join(report.split())
+    listed = render(OPEN["spectra by layer"], verbose=True)
+    assert len(re.findall(r"^  [✓✗] +\d+  ", listed, re.M)) == 30
+    assert listed.index("each with its diagonal block") > max(
+        m.end() for m in re.finditer(r"^  [✓✗] +5  ", listed, re.M)
+    )
+
+
+def test_of_smallest_eigenvalues_the_smallest_comes_first() -> None:
+    pairs = [runs.pairs([-3.0, -1.0], which="SA"), runs.pairs([-2.0, 4.0], which="SA")]
+    run = estimates.blocks_run(BlockSpectra(names=("a", "b"), sizes=(9, 9), pairs=pairs))
+    report = render(run, width=120)
+    assert re.search(r"smallest listed +largest listed", report)
+    assert re.search(r"✓ a +9 +-3\.0\d* ± \S+ +-1\.0", report)
+
+
+def test_a_run_that_reached_no_layer_says_so() -> None:
+    empty = estimates.blocks_run(BlockSpectra(names=(), sizes=(), pairs=()))
+    assert "No layer was reached" in render(empty)
+
+
+def test_json_holds_every_figure_but_the_long_vectors() -> None:
+    from curvtool.report.json import density_json, diag_json, spectrum_layers_json, trace_json
+
+    trace = trace_json(RUNS["trace"])
+    assert trace["interval"] == [1231.4, 1251.3]
+    assert trace["met"] is True
+    assert trace["layers"] == list(estimates.LAYERS)
+    assert "samples" not in trace
+    density = density_json(RUNS["density"])
+    assert len(density["estimates"][0]["nodes"]) == 6
+    assert density["estimates"][0]["functions"][1]["value"] is None
+    diag = diag_json(RUNS["diag"])
+    assert "diagonal" not in diag
+    assert diag["layer_quantiles"][5][2] == 1.37e-3 * 0.3
+    blocks = spectrum_layers_json(RUNS["spectra by layer"])
+    assert [layer["layer"] for layer in blocks["layers"]] == list(estimates.LAYERS)
+    assert blocks["all_converged"] is True
+
+
+def test_the_whole_ends_as_its_worst_block() -> None:
+    pairs = [
+        runs.pairs([1.0], outcome=outcome)
+        for outcome in (Outcome.CONVERGED, Outcome.MAX_HVPS, Outcome.INTERRUPTED)
+    ]
+    found = BlockSpectra(names="abc", sizes=(1, 1, 1), pairs=pairs)
+    assert found.outcome is Outcome.INTERRUPTED
+    assert dataclasses.replace(found, pairs=pairs[:1]).converged
+    assert found.hvps == 3 * 214
+    assert found.hvps_by_stage == {"solve": 606, "certify": 6, "probe": 30}
