@@ -36,10 +36,13 @@ class TraceEstimate:
         layers: names, in the order of parameters; empty where not asked for.
         layer_trace: shape (L,), each layer's part of the trace.
         layer_stderr: shape (L,).
+        layer_interval: shape (L, 2), low and high ends, each layer with its own degrees of freedom.
         frobenius_squared: |H|_F^2 where asked for.
         frobenius_squared_stderr: its standard error.
+        frobenius_squared_interval: low and high end.
         layer_frobenius_squared: shape (L,), squared norms of the layers' row blocks.
         layer_frobenius_squared_stderr: shape (L,).
+        layer_frobenius_squared_interval: shape (L, 2).
         hvps: products over the whole dataset, in units of one with all terms.
         hvps_by_stage: the same, by what they were spent on (`pilot`, `deflate`, `probe`).
         reason: a sentence: why this method, these probes, this deflation.
@@ -68,10 +71,13 @@ class TraceEstimate:
     layers: Sequence[str] = ()
     layer_trace: FloatArray | None = None
     layer_stderr: FloatArray | None = None
+    layer_interval: FloatArray | None = None
     frobenius_squared: float | None = None
     frobenius_squared_stderr: float | None = None
+    frobenius_squared_interval: tuple[float, float] | None = None
     layer_frobenius_squared: FloatArray | None = None
     layer_frobenius_squared_stderr: FloatArray | None = None
+    layer_frobenius_squared_interval: FloatArray | None = None
     reason: str = ""
 
 
@@ -98,6 +104,7 @@ class DiagonalEstimate:
     Attributes:
         diagonal: shape (P,), estimate of H_ii.
         diagonal_stderr: shape (P,).
+        degrees_of_freedom: of every standard error: passes - 1; infinite where all is exact.
         layers: names.
         layer_size: shape (L,), parameters of each.
         layer_mean: shape (L,), mean of the layer's diagonal.
@@ -110,6 +117,7 @@ class DiagonalEstimate:
 
     diagonal: FloatArray
     diagonal_stderr: FloatArray
+    degrees_of_freedom: float
     layers: Sequence[str]
     layer_size: FloatArray
     layer_mean: FloatArray
@@ -125,6 +133,7 @@ class DiagonalEstimate:
     hvps: float
     seconds: float
     noise: float
+    reason: str = ""
     history: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
