@@ -55,7 +55,7 @@ def hutchinson(
     A first pass with a shared probe, made term by term, says which kind of probe is cheaper. Then
     passes are made until 30 degrees of freedom, and on to looks at least 25 % apart, until half
     the interval's width is what was asked for. The interval is Student's t with Satterthwaite's
-    degrees of freedom, skewness removed.
+    degrees of freedom, skewness removed, and wider where the variance may be small by luck.
 
     Args:
         operator: symmetric, of size P; with terms (`SumOperator`) each can have its own probe.

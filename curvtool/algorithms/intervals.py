@@ -12,7 +12,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -22,6 +22,8 @@ from curvtool.results import FloatArray
 
 # Above this the third moment is mostly noise at the 30 degrees of freedom that a pilot has.
 MOST_SKEW = 1.0
+# Standard errors of a variance by which it may have come out too small.
+LUCK = 2.0
 
 
 @final
@@ -34,16 +36,18 @@ class Estimated:
         stderr: their standard errors; NaN for a single pass.
         degrees_of_freedom: of the standard errors, at least R - 1; 0 for a single pass.
         skewness: of the estimates themselves (third cumulant over stderr^3).
+        widening: factor of the interval against a variance that came out small by luck.
     """
 
     value: FloatArray
     stderr: FloatArray
     degrees_of_freedom: FloatArray
     skewness: FloatArray
+    widening: float = 1.0
 
     def shifted(self, by: FloatArray | float) -> Estimated:
         """With something exact added."""
-        return Estimated(self.value + by, self.stderr, self.degrees_of_freedom, self.skewness)
+        return replace(self, value=self.value + by)
 
     def interval(self, confidence: float) -> tuple[FloatArray, FloatArray]:
         """Two-sided intervals: low and high ends; NaN for a single pass.
@@ -57,8 +61,9 @@ class Estimated:
         known = self.degrees_of_freedom > 0
         df = np.where(known, self.degrees_of_freedom, 1.0)
         t = np.where(known, student_quantile(df, (1 + confidence) / 2), np.nan)
-        low = self.value - self.stderr * _unskewed(t, self.skewness)
-        high = self.value - self.stderr * _unskewed(-t, self.skewness)
+        error = self.stderr * self.widening
+        low = self.value - error * _unskewed(t, self.skewness)
+        high = self.value - error * _unskewed(-t, self.skewness)
         return low, high
 
 
@@ -101,6 +106,71 @@ def summarized(samples: FloatArray) -> Estimated:
         (R - 1) * B,
     )
     return Estimated(value, np.sqrt(total / R), df, _skewness(apart, total))
+
+
+def with_tails(estimated: Estimated, samples: FloatArray) -> Estimated:
+    """The same with degrees of freedom that count heavy tails, for what no norm vouches for.
+
+    The variance of a sample variance is kappa_4 / R + 2 sigma^4 / (R - 1); Satterthwaite's degrees
+    of freedom take kappa_4 for zero, which for |Hz|^2 under an outlier is off by seven times.
+
+    Args:
+        estimated: of the samples.
+        samples: shape (R, B, ...).
+
+    Returns:
+        Degrees of freedom no larger than before; the same below 4 passes, which show no tails.
+    """
+    R = len(samples)
+    if R < 4:
+        return estimated
+    apart = samples - samples.mean(axis=0)
+    squares = (apart**2).sum(axis=0) / (R - 1)
+    total = squares.sum(axis=0)
+    unit = np.where(total > 0, total, 1.0)
+    shares = squares / unit
+    fourth = ((apart / np.sqrt(unit)) ** 4).mean(axis=0)
+    cumulants = np.maximum((fourth - 3 * shares**2).sum(axis=0), 0.0)
+    spread = cumulants / R + 2 * (shares**2).sum(axis=0) / (R - 1)
+    heavy = 2 / np.where(spread > 0, spread, 1.0)
+    df = np.where(spread > 0, np.minimum(heavy, estimated.degrees_of_freedom), np.inf)
+    return replace(
+        estimated, degrees_of_freedom=np.where(total > 0, df, estimated.degrees_of_freedom)
+    )
+
+
+def widening(samples: FloatArray, norms: FloatArray) -> float:
+    """By how much an interval must be wider lest a run stops on a variance that is small by luck.
+
+    2 |A z|^2 estimates 2 |A|_F^2, the most that the variance of z'Az can be, and does so far more
+    evenly than a sample variance: for an A of rank one by seven times. Where the sample variance
+    lies below it, the interval takes the larger, but never by more than two standard errors of
+    the sample variance, since a large diagonal makes the true one smaller too. Without this the
+    intervals of runs that stop by themselves covered 0.90 to 0.93 on matrices with outliers,
+    with it 0.94 to 0.96; where the diagonal carries little it costs nothing.
+
+    Args:
+        samples: z'Az, shape (R, B).
+        norms: |Az|^2 under the same probes, shape (R, B).
+
+    Returns:
+        A factor of the standard error, at least 1.
+    """
+    R = len(samples)
+    if R < 2:
+        return 1.0
+    sampled = float(samples.var(axis=0, ddof=1).sum())
+    means = norms.mean(axis=0)
+    most = 2 * float(means.sum())
+    if not 0 < sampled < most:
+        return 1.0
+    # The fourth cumulant of z'Az is 48 tr A^4, which is 24 times the variance of |Az|^2: degrees
+    # of freedom that count heavy tails too, 2 E[s^2]^2 / Var[s^2] summed over terms.
+    unit = means / means.sum()
+    tails = norms.var(axis=0, ddof=1) / means.sum() ** 2
+    degrees = 1 / float((3 * tails / R + unit**2 / (R - 1)).sum())
+    luck = 1 + LUCK * float(np.sqrt(2 / degrees))
+    return float(np.sqrt(min(most / sampled, luck)))
 
 
 def _skewness(apart: FloatArray, total: FloatArray) -> FloatArray:

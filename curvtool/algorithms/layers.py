@@ -45,11 +45,13 @@ def layer_sums(x_P: Tensor, layers: Sequence[Layer]) -> Tensor:
     Returns:
         Float64 of shape (L,), on the device and without waiting for it.
     """
-    sums = [
-        torch.stack([x_P[at : at + n].sum(dtype=torch.float64) for at, n in layer.slices]).sum()
-        for layer in layers
-    ]
-    return torch.stack(sums) if sums else torch.zeros(0, dtype=torch.float64, device=x_P.device)
+    if not layers:
+        return torch.zeros(0, dtype=torch.float64, device=x_P.device)
+    sums = []
+    for layer in layers:
+        pieces = [x_P[at : at + n].sum(dtype=torch.float64) for at, n in layer.slices]
+        sums.append(pieces[0] if len(pieces) == 1 else torch.stack(pieces).sum())
+    return torch.stack(sums)
 
 
 def sizes(layers: Sequence[Layer]) -> FloatArray:

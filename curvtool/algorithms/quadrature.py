@@ -96,8 +96,8 @@ def density(
 
     Returns:
         The estimate; a probe that the products do not suffice for is dropped; where they do
-        not suffice for the first, it has fewer steps. n m products; memory is m + 4 vectors of P numbers,
-        or 5 without reorthogonalization.
+        not suffice for the first, it has fewer steps. n m products; memory is m + 4 vectors of P
+        numbers, or 5 without reorthogonalization.
 
     Raises:
         BudgetExhausted: when the operator refuses a product before the first probe is done.

@@ -9,6 +9,7 @@ Letters: P parameters, R passes, B terms, L layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from curvtool.algorithms.deflation import NOT_FINITE, Deflation
-from curvtool.algorithms.intervals import Estimated, summarized
+from curvtool.algorithms.intervals import Estimated, summarized, widening, with_tails
 from curvtool.algorithms.layers import Layer, layer_sums
 from curvtool.algorithms.linalg import inner_products
 from curvtool.algorithms.probes import PER_TERM, SHARED, Kind, probe
@@ -80,12 +81,14 @@ class Passes:
     @property
     def trace(self) -> Estimated:
         """Of p T p; exact parts come from the deflation."""
-        return summarized(self.samples)
+        factor = widening(self.samples, self.norms)
+        return replace(summarized(self.samples), widening=factor)
 
     @property
     def layer_traces(self) -> Estimated:
         """Of E_l T p, shape (L,)."""
-        return summarized(np.stack(self._layer_traces))
+        samples = np.stack(self._layer_traces)
+        return with_tails(summarized(samples), samples)
 
     @property
     def norms(self) -> FloatArray:
@@ -110,7 +113,8 @@ class Passes:
     def frobenius(self) -> Estimated:
         """Of |H p|_F^2 and, behind it, of the layers' row blocks: shape (1 + L,)."""
         assert self.shared
-        return summarized(np.stack(self._squares)[:, None, :])
+        samples = np.stack(self._squares)[:, None, :]
+        return with_tails(summarized(samples), samples)
 
     @property
     def diagonal_variance_P(self) -> Tensor:

@@ -18,7 +18,8 @@ class TraceEstimate:
     Attributes:
         trace: the estimate.
         stderr: its standard error; 0 where it is exact.
-        interval: low and high end; both equal to the trace where it is exact.
+        interval: low and high end; both equal to the trace where it is exact. Not symmetric: it
+            is moved for skewness, and widened where the variance may be small by luck.
         confidence: with which the interval holds the truth.
         is_interval: whether the interval is one with coverage; False where its width is an
             estimate only (`hutch++`, `xtrace`).
