@@ -1,0 +1,170 @@
+"""Directions taken out of a stochastic estimate and added back exactly.
+
+With orthonormal rows Q and p = I - Q'Q, probes v = p z satisfy E[vv'] = p, and
+
+    tr(E H) = tr(E H Q'Q) + E[v' E H v]
+
+for the selection E of any set of entries, since H = H Q'Q + H p and p^2 = p: the trace, the trace
+of a layer, and with E = e_i e_i' the diagonal. Likewise |E H|_F^2 = |E H Q'|_F^2 + E[|E H v|^2].
+Nothing here asks that the rows be eigenvectors; the nearer they are, the more variance they take.
+
+Letters: P parameters, k directions, B terms, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curvtool.algorithms.layers import Layer, layer_sums, sizes
+from curvtool.algorithms.linalg import inner_products, norm, orthogonalized
+from curvtool.errors import CurvtoolError
+from curvtool.operators.base import SumOperator
+from curvtool.results import FloatArray
+
+NOT_FINITE = (
+    "The Hessian-vector product is not finite (NaN or infinity) although loss and gradient are. "
+    "Second derivatives overflow here: try --dtype float64."
+)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Deflation:
+    """Orthonormal directions and all that their products say exactly; T = H - shift I.
+
+    Attributes:
+        Q_kP: the rows, possibly none.
+        trace: tr(Q T Q').
+        layer_trace: shape (L,), tr(E_l T Q'Q).
+        frobenius: |H Q'|_F^2.
+        layer_frobenius: shape (L,), |E_l H Q'|_F^2.
+        taken: |T|_F^2 - |p T p|_F^2.
+        taken_by_term: shape (B,), the same of every term.
+        diagonal_P: of T Q'Q, where asked for.
+        hvps: products that were spent: k.
+    """
+
+    Q_kP: Tensor
+    trace: float
+    layer_trace: FloatArray
+    frobenius: float
+    layer_frobenius: FloatArray
+    taken: float
+    taken_by_term: FloatArray
+    diagonal_P: Tensor | None
+    hvps: int
+
+    def project(self, z_P: Tensor) -> Tensor:
+        """Z without its components along the rows: four passes over them."""
+        return orthogonalized(self.Q_kP, z_P)[0] if len(self.Q_kP) else z_P
+
+
+def nothing_deflated(operator: SumOperator, layers: Sequence[Layer]) -> Deflation:
+    """No directions, no products."""
+    return Deflation(
+        Q_kP=torch.empty((0, operator.size), dtype=operator.dtype, device=operator.device),
+        trace=0.0,
+        layer_trace=np.zeros(len(layers)),
+        frobenius=0.0,
+        layer_frobenius=np.zeros(len(layers)),
+        taken=0.0,
+        taken_by_term=np.zeros(operator.num_terms),
+        diagonal_P=None,
+        hvps=0,
+    )
+
+
+def orthonormal_rows(V_kP: Tensor) -> Tensor:
+    """The rows made orthonormal in their order; rows that depend on earlier ones are left out.
+
+    Args:
+        V_kP: shape (k, P), none of them zero.
+
+    Returns:
+        At most k rows. Memory is as many vectors.
+    """
+    Q_kP = torch.empty_like(V_kP)
+    n = 0
+    for v_P in V_kP:
+        w_P, _ = orthogonalized(Q_kP[:n], v_P / norm(v_P).to(v_P.dtype))
+        length = float(norm(w_P))
+        if length < 1e-3:  # what is left of a unit vector is mostly rounding
+            continue
+        w_P, _ = orthogonalized(Q_kP[:n], w_P / length)
+        Q_kP[n] = w_P / norm(w_P).to(w_P.dtype)
+        n += 1
+    return Q_kP[:n]
+
+
+def deflated(
+    operator: SumOperator,
+    V_kP: Tensor,
+    layers: Sequence[Layer] = (),
+    *,
+    diagonal: bool = False,
+) -> Deflation:
+    """Take directions out: k fresh products, made term by term.
+
+    Args:
+        operator: of size P with B terms.
+        V_kP: the directions; they are made orthonormal first.
+        layers: L of them.
+        diagonal: whether the diagonal of T Q'Q is wanted.
+
+    Returns:
+        What they say exactly. Memory is k + 3 vectors of P numbers.
+
+    Raises:
+        CurvtoolError: when a product is not finite.
+    """
+    Q_kP = orthonormal_rows(V_kP.to(dtype=operator.dtype, device=operator.device))
+    k, B = len(Q_kP), operator.num_terms
+    within = np.zeros((B, k, k))
+    lengths = np.zeros((B, k))
+    layer_trace, layer_frobenius = np.zeros(len(layers)), np.zeros(len(layers))
+    trace = frobenius = whole_length = 0.0
+    diagonal_P = torch.zeros_like(Q_kP[0]) if diagonal and k else None
+    for i, q_P in enumerate(Q_kP):
+        Tq_P = torch.zeros_like(q_P)
+        for b in range(B):
+            part_P = operator.term(b, q_P)
+            within[b, i] = inner_products(Q_kP, part_P).cpu().numpy()
+            lengths[b, i] = float(inner_products(part_P[None], part_P)[0])
+            Tq_P += part_P
+        if not np.isfinite(lengths[:, i]).all():
+            raise CurvtoolError(NOT_FINITE)
+        trace += float(inner_products(q_P[None], Tq_P)[0])
+        whole_length += float(inner_products(Tq_P[None], Tq_P)[0])
+        layer_trace += layer_sums(q_P * Tq_P, layers).cpu().numpy()
+        if diagonal_P is not None:
+            diagonal_P.addcmul_(q_P, Tq_P)
+        Hq_P = Tq_P.add_(q_P, alpha=operator.shift)
+        frobenius += float(inner_products(Hq_P[None], Hq_P)[0])
+        layer_frobenius += layer_sums(Hq_P * Hq_P, layers).cpu().numpy()
+    # |T|^2 - |pTp|^2 = 2 |TQ'|^2 - |QTQ'|^2.
+    taken_by_term = 2 * lengths.sum(axis=1) - (within**2).sum(axis=(1, 2))
+    return Deflation(
+        Q_kP=Q_kP,
+        trace=trace,
+        layer_trace=layer_trace,
+        frobenius=frobenius,
+        layer_frobenius=layer_frobenius,
+        taken=2 * whole_length - float((within.sum(axis=0) ** 2).sum()),
+        taken_by_term=taken_by_term,
+        diagonal_P=diagonal_P,
+        hvps=k,
+    )
+
+
+def exact_parts(
+    operator: SumOperator, deflation: Deflation, layers: Sequence[Layer]
+) -> tuple[float, FloatArray]:
+    """What is known without sampling: of the trace, and of each layer's, shift included."""
+    whole = operator.shift * operator.size + deflation.trace
+    return whole, operator.shift * sizes(layers) + deflation.layer_trace

@@ -1,0 +1,363 @@
+"""The trace by random probes, to an accuracy that is asked for, with an interval that covers.
+
+Letters: P parameters, R passes, B terms, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import final
+
+import numpy as np
+from torch import Tensor
+
+from curvtool.algorithms.deflation import Deflation, deflated, exact_parts, nothing_deflated
+from curvtool.algorithms.estimation import EstimateProgress, Report, TraceSettings, silent
+from curvtool.algorithms.exact import exact_trace
+from curvtool.algorithms.intervals import Estimated
+from curvtool.algorithms.layers import require_inside
+from curvtool.algorithms.planning import (
+    DeflationPlan,
+    Outlook,
+    choice_of_sharing,
+    confirmed,
+    planned,
+    short_lanczos,
+    steps_worth_trying,
+)
+from curvtool.algorithms.sampling import Passes
+from curvtool.algorithms.terms import as_sum
+from curvtool.operators.base import BudgetExhausted, SymmetricOperator
+from curvtool.results import Outcome, TraceEstimate
+
+# Degrees of freedom below which no look is taken: a variance known worse than by a quarter lets a
+# run stop by luck, and the interval then misses too often.
+LEAST_DEGREES = 30.0
+# Each look is at least so many times as many passes as the last one, for every look is a chance to
+# stop on a variance that came out small.
+SPACING = 1.25
+# No look plans further ahead than this: the variance it plans with is known to a quarter only.
+FARTHEST = 4.0
+# Shared passes that |H|_F^2 takes at least: |Hz|^2 is skewed.
+LEAST_SHARED = 16
+
+
+def hutchinson(
+    operator: SymmetricOperator,
+    settings: TraceSettings,
+    *,
+    vectors: Tensor | None = None,
+    report: Report = silent,
+) -> TraceEstimate:
+    """The trace with a standard error and an interval, and what comes from the same products.
+
+    A first pass with a shared probe, made term by term, says which kind of probe is cheaper. Then
+    passes are made until 30 degrees of freedom, and on to looks at least 25 % apart, until half
+    the interval's width is what was asked for. The interval is Student's t with Satterthwaite's
+    degrees of freedom, skewness removed, and wider where the variance may be small by luck.
+
+    Args:
+        operator: symmetric, of size P; with terms (`SumOperator`) each can have its own probe.
+        settings: what is asked.
+        vectors: shape (k, P), directions to take out exactly, for k products; None lets a short
+            Lanczos of its own do so where it pays, if the settings allow that.
+        report: told of every pass.
+
+    Returns:
+        The estimate. An unfinished pass is dropped; from a single one there is no interval (NaN).
+        Memory is 5 vectors of P numbers and the deflated directions, twice while a Lanczos runs.
+
+    Raises:
+        ValueError: for layers outside the vector, or more directions than products.
+        CurvtoolError: when a product is not finite.
+
+    References:
+        Hutchinson (1990); Girard (1989); Satterthwaite (1946); Hall (1992); Gambhir, Stathopoulos,
+        Orginos (2017) for deflation.
+    """
+    require_inside(settings.layers, operator.size)
+    if operator.size == 1:
+        return exact_trace(operator, settings, report=report)
+    if vectors is not None and len(vectors) >= settings.max_hvps:
+        raise ValueError(
+            f"hutchinson spends a product on each of {len(vectors)} directions, and max_hvps is "
+            f"{settings.max_hvps}; hand in fewer directions."
+        )
+    return _Solve(operator, settings, vectors, report).run()
+
+
+class _OutOfProducts(Exception):
+    """Nothing may be spent any more."""
+
+
+@final
+class _Solve:
+    """One run: its passes of both kinds, and what has been spent."""
+
+    def __init__(
+        self,
+        operator: SymmetricOperator,
+        settings: TraceSettings,
+        vectors: Tensor | None,
+        report: Report,
+    ) -> None:
+        self.operator = as_sum(operator)
+        self.settings = settings
+        self.vectors = vectors
+        self.report = report
+        self.began = time.perf_counter()
+        self.stages = {"pilot": 0, "deflate": 0, "probe": 0}
+        self.stage = "pilot"
+        self.ratio = math.inf
+        self.reasons: list[str] = []
+        self.deflation: Deflation = nothing_deflated(self.operator, settings.layers)
+        self.sharing_is_shared = settings.sharing == "shared" or self.operator.num_terms == 1
+        self.shared: Passes
+        self.single: Passes
+        self._start(0)
+
+    @property
+    def spent(self) -> int:
+        return sum(self.stages.values())
+
+    @property
+    def passes(self) -> Passes:
+        """Those that the trace comes from."""
+        return self.shared if self.sharing_is_shared else self.single
+
+    def run(self) -> TraceEstimate:
+        outcome = Outcome.MAX_HVPS
+        try:
+            if self.vectors is not None:
+                self._deflate(self.vectors)
+            self._pilot()
+            if self.ratio > 1 and self.settings.lanczos and self.vectors is None:
+                self._try_lanczos()
+            self.stage = "probe"
+            while self.ratio > 1 and not self._hopeless():
+                # A shortfall of 5 gives 25 times as many passes, in steps.
+                count = self.passes.count
+                ahead = min(count * self.ratio**2, FARTHEST * count)
+                self._grow(math.ceil(max(SPACING * count, ahead)))
+                self._look()
+        except (_OutOfProducts, BudgetExhausted):
+            self._look()
+        if self.ratio <= 1 or (self.settings.open_ended and self.passes.count > 1):
+            outcome = Outcome.CONVERGED
+        return self._result(outcome)
+
+    def _start(self, first: int) -> None:
+        """Begin to collect samples, with probes that were not used yet."""
+        self.shared, self.single = (
+            Passes(
+                self.operator,
+                self.deflation,
+                shared=shared,
+                probes=self.settings.probes,
+                seed=self.settings.seed,
+                layers=self.settings.layers,
+                first=first,
+            )
+            for shared in (True, False)
+        )
+
+    def _spend(self, stage: str, products: int = 1) -> None:
+        if self.spent + products > self.settings.max_hvps:
+            raise _OutOfProducts
+        self.stages[stage] += products
+        self.report(
+            EstimateProgress(
+                stage=stage,
+                hvps=self.spent,
+                max_hvps=self.settings.max_hvps,
+                ratio=self.ratio,
+            )
+        )
+
+    def _pass(self, passes: Passes, *, by_term: bool = False) -> None:
+        if self.spent + 1 > self.settings.max_hvps:
+            raise _OutOfProducts
+        passes.add(by_term=by_term)
+        self._spend(self.stage)
+
+    def _grow(self, count: int) -> None:
+        """Make passes until there are so many; as many shared ones where |H|_F^2 is asked for."""
+        while self.passes.count < count:
+            self._pass(self.passes)
+            if self.settings.frobenius and self.shared.count < self.passes.count:
+                self._pass(self.shared)
+        if self.settings.frobenius:
+            while self.shared.count < min(LEAST_SHARED, 2 * count):
+                self._pass(self.shared)
+
+    def _pilot(self) -> None:
+        self._choose()
+        self._grow(2)
+        while self._estimate().degrees_of_freedom < LEAST_DEGREES:
+            self._grow(self.passes.count + 1)
+        self._look()
+
+    def _choose(self) -> None:
+        """Measure both kinds of probe on the same products, and take the cheaper."""
+        if self.settings.sharing != "auto" or self.operator.num_terms == 1:
+            return
+        self._pass(self.shared, by_term=True)
+        if self.shared.gain < 2:  # a close call, or shared probes win and these passes count
+            for _ in range(2):
+                self._pass(self.shared, by_term=True)
+        self.sharing_is_shared, sentence = choice_of_sharing(
+            self.operator.num_terms, self.shared.gain
+        )
+        self.reasons.append(sentence)
+
+    def _estimate(self) -> Estimated:
+        return self.passes.trace.shifted(
+            exact_parts(self.operator, self.deflation, self.settings.layers)[0]
+        )
+
+    def _look(self) -> None:
+        """Hold the interval against what is asked for."""
+        self.ratio = math.inf
+        if self.passes.count < 2:
+            return
+        estimate = self._estimate()
+        low, high = estimate.interval(self.settings.confidence)
+        half = float(high - low) / 2
+        allowed = self.settings.allowed(float(estimate.value))
+        if half <= allowed and not self.settings.open_ended:
+            self.ratio = min(1.0, half / allowed) if allowed > 0 else 0.0
+        elif allowed > 0:
+            self.ratio = half / allowed
+
+    def _hopeless(self) -> bool:
+        """Whether the trace is so near zero that a relative accuracy is out of reach."""
+        s = self.settings
+        if s.rel_err is None or s.abs_err is not None or not self._holds_zero():
+            return False
+        low, high = map(float, self._estimate().interval(s.confidence))
+        allowed = s.allowed(max(abs(low), abs(high)))
+        count = self.passes.count
+        return count * ((high - low) / 2 / allowed) ** 2 > count + s.max_hvps - self.spent
+
+    def _holds_zero(self) -> bool:
+        if self.passes.count < 2:
+            return False
+        low, high = map(float, self._estimate().interval(self.settings.confidence))
+        return low < 0 < high
+
+    def _outlook(self) -> Outlook:
+        """What the pilot's samples say about the passes ahead."""
+        norm = float(self.shared.norms.mean()) if self.shared.count else math.inf
+        terms = self.passes.term_norms
+        B = self.operator.num_terms
+        return Outlook(
+            needed=self.passes.count * self.ratio**2,
+            shared=self.sharing_is_shared,
+            terms=B,
+            norm=norm,
+            term_norms=math.inf if terms is None else float(terms.sum()),
+            fewest=(
+                math.inf if self.settings.sharing == "per-batch" else LEAST_DEGREES + 1,
+                math.inf if self.settings.sharing == "shared" else LEAST_DEGREES / B + 1,
+            ),
+        )
+
+    def _try_lanczos(self) -> None:
+        """Take Ritz vectors out where that is cheaper than to go on."""
+        if not math.isfinite(self.ratio):
+            return
+        outlook, done = self._outlook(), self.passes.count
+        left = self.settings.max_hvps - self.spent
+        most = min(self.settings.most_vectors, self.operator.size - 1, left // 4)
+        steps = steps_worth_trying(outlook, done=done, most=most)
+        if not steps:
+            return
+        self._spend("deflate", steps)
+        theta, Y_mP, used = short_lanczos(self.operator, steps, seed=self.settings.seed)
+        self.stages["deflate"] -= steps - used
+        plan = planned(outlook, theta, done=done)
+        if plan.directions:
+            plan = self._confirm(plan, outlook, Y_mP[: plan.directions].clone(), done)
+        self.reasons.append(plan.sentence)
+
+    def _confirm(
+        self, plan: DeflationPlan, outlook: Outlook, Q_kP: Tensor, done: int
+    ) -> DeflationPlan:
+        self._spend("deflate", plan.directions)
+        found = deflated(self.operator, Q_kP, self.settings.layers)
+        plan = confirmed(plan, outlook, found.taken, float(found.taken_by_term.sum()), done=done)
+        if not plan.directions:
+            return plan
+        self.deflation = found
+        self._start(self.shared.count + self.single.count)
+        self.reasons.clear()  # what the probes gained before
+        self._pilot()
+        return plan
+
+    def _deflate(self, vectors: Tensor) -> None:
+        self._spend("deflate", len(vectors))
+        self.deflation = deflated(self.operator, vectors, self.settings.layers)
+        self.stages["deflate"] = self.deflation.hvps
+        self.reasons.append(f"{self.deflation.hvps} given directions are taken out exactly.")
+        self._start(0)
+
+    def _result(self, outcome: Outcome) -> TraceEstimate:
+        s = self.settings
+        if not self.passes.count and self.shared.count:
+            self.sharing_is_shared = True  # the budget ended while the kinds were measured
+        whole, by_layer = exact_parts(self.operator, self.deflation, s.layers)
+        passes = self.passes
+        estimate = passes.trace.shifted(whole)
+        low, high = estimate.interval(s.confidence)
+        if s.rel_err is not None and self._holds_zero() and outcome is Outcome.MAX_HVPS:
+            self.reasons.append(
+                "The trace is zero within its interval, so that no relative accuracy can be met: "
+                "ask for an absolute one (--abs-err)."
+            )
+        layer = passes.layer_traces.shifted(by_layer) if s.layers else None
+        ends = None if layer is None else np.stack(layer.interval(s.confidence), axis=1)
+        square = None
+        if s.frobenius and self.shared.count:
+            exact = [self.deflation.frobenius, *self.deflation.layer_frobenius]
+            square = self.shared.frobenius.shifted(np.array(exact))
+        square_ends = None if square is None else np.stack(square.interval(s.confidence), axis=1)
+        return TraceEstimate(
+            trace=float(estimate.value),
+            stderr=float(estimate.stderr),
+            interval=(float(low), float(high)),
+            confidence=s.confidence,
+            is_interval=passes.count > 1,
+            degrees_of_freedom=float(estimate.degrees_of_freedom),
+            rel_err=s.rel_err,
+            abs_err=s.abs_err,
+            method="hutchinson",
+            probes=s.probes,
+            sharing="shared" if passes.shared else "per-batch",
+            samples=passes.samples,
+            batch_weight=np.ones(passes.samples.shape[1]),
+            outcome=outcome,
+            hvps=self.spent,
+            hvps_by_stage=dict(self.stages),
+            seconds=time.perf_counter() - self.began,
+            noise=s.noise,
+            deflated=len(self.deflation.Q_kP),
+            deflated_trace=self.deflation.trace + self.operator.shift * len(self.deflation.Q_kP),
+            layers=tuple(layer.name for layer in s.layers),
+            layer_trace=None if layer is None else layer.value,
+            layer_stderr=None if layer is None else layer.stderr,
+            layer_interval=ends,
+            frobenius_squared=None if square is None else float(square.value[0]),
+            frobenius_squared_stderr=None if square is None else float(square.stderr[0]),
+            frobenius_squared_interval=None
+            if square_ends is None
+            else (float(square_ends[0, 0]), float(square_ends[0, 1])),
+            layer_frobenius_squared=square.value[1:] if square is not None and s.layers else None,
+            layer_frobenius_squared_stderr=square.stderr[1:]
+            if square is not None and s.layers
+            else None,
+            layer_frobenius_squared_interval=square_ends[1:]
+            if square_ends is not None and s.layers
+            else None,
+            reason=" ".join(self.reasons),
+        )
