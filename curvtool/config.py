@@ -11,6 +11,9 @@ from curvtool.errors import UsageError
 
 Which = Literal["LM", "LA", "SA", "BE"]
 Method = Literal["auto", "dense", "lanczos", "power", "eigsh", "lobpcg"]
+TraceMethod = Literal["auto", "dense", "hutchinson", "hutch++", "xtrace"]
+Probes = Literal["rademacher", "gaussian"]
+Sharing = Literal["auto", "per-batch", "shared"]
 Accuracy = Literal["values", "vectors"]
 Certify = Literal["combinations", "full"]
 DType = Literal["float32", "float64"]
@@ -29,6 +32,12 @@ Way = Literal[
 DEFAULT_TOP_K = 20
 DEFAULT_MAX_HVPS = 2000
 DEFAULT_ROUNDS = 7
+DEFAULT_REL_ERR = 0.01
+DEFAULT_CONFIDENCE = 0.95
+DEFAULT_TRACE_HVPS = 10_000
+DEFAULT_DIAG_REL_ERR = 0.2
+DEFAULT_PROBES = 4
+DEFAULT_STEPS = 80
 DEFAULT_TOL: Mapping[Accuracy, float] = {"values": 1e-4, "vectors": 1e-3}
 # Ten steps of the completeness probe need rows of the basis, and a restart two more.
 BASIS_ABOVE_K = 12
@@ -112,7 +121,13 @@ class SpectrumConfig:
     certify: Certify = "combinations"
     vectors: bool = False
     momentum: float = 0.0
-    kind: ClassVar[str] = "spectrum"
+    per_layer: bool = False
+    group: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Of the run file: that of blocks is one of its own."""
+        return "spectrum-layers" if self.per_layer else "spectrum"
 
     def __post_init__(self) -> None:
         """Hold the options against one another.
@@ -120,6 +135,10 @@ class SpectrumConfig:
         Raises:
             UsageError: when they contradict each other.
         """
+        if self.per_layer and self.method not in {"auto", "dense", "lanczos"}:
+            raise UsageError(
+                f"--per-layer solves by lanczos or dense; --method {self.method} contradicts it."
+            )
         served = _SERVES.get(self.method)
         if served is not None and self.which not in served:
             raise UsageError(
@@ -160,6 +179,160 @@ class SpectrumConfig:
 
 @final
 @dataclass(frozen=True, kw_only=True)
+class TraceConfig:
+    """A `trace` run.
+
+    Attributes:
+        problem: what is differentiated.
+        compute: where and how precisely.
+        method: the estimator.
+        rel_err: half the interval's width over |trace|; None where `abs_err` alone is asked for.
+        abs_err: half the interval's width.
+        confidence: of the interval.
+        max_hvps: most products over the whole dataset.
+        probes: kind of the random vectors.
+        sharing: a probe for every batch, or one for all.
+        deflate: run file whose eigenvectors are taken out exactly.
+        lanczos: whether a short Lanczos of its own may take directions out.
+        frobenius: whether |H|_F^2 is wanted too.
+        per_layer: whether every layer's part is wanted.
+        group: regular expression that makes layers of parameter names; None for modules.
+    """
+
+    problem: ProblemConfig
+    compute: ComputeConfig
+    method: TraceMethod = "auto"
+    rel_err: float | None = DEFAULT_REL_ERR
+    abs_err: float | None = None
+    confidence: float = DEFAULT_CONFIDENCE
+    max_hvps: int = DEFAULT_TRACE_HVPS
+    probes: Probes = "rademacher"
+    sharing: Sharing = "auto"
+    deflate: Path | None = None
+    lanczos: bool = True
+    frobenius: bool = False
+    per_layer: bool = False
+    group: str | None = None
+    kind: ClassVar[str] = "trace"
+
+    def __post_init__(self) -> None:
+        """Hold the options against one another.
+
+        Raises:
+            UsageError: when they contradict each other.
+        """
+        sketched = self.method in {"hutch++", "xtrace"}
+        if sketched and self.sharing == "per-batch":
+            raise UsageError(
+                f"--method {self.method} multiplies by the whole H; leave --sharing per-batch out, "
+                "or use --method hutchinson."
+            )
+        for name, wanted in (
+            ("--per-layer", self.per_layer),
+            ("--frobenius", self.frobenius),
+            ("--deflate", self.deflate is not None),
+        ):
+            if sketched and wanted:
+                raise UsageError(
+                    f"--method {self.method} gives the trace alone; {name} belongs to --method "
+                    "hutchinson."
+                )
+        if self.method == "dense" and self.deflate is not None:
+            raise UsageError("--method dense is exact; --deflate has nothing to add to it.")
+
+    def request(self) -> dict[str, Any]:
+        """What decides the result."""
+        plain = _request(self)
+        plain["deflate"] = None if self.deflate is None else str(self.deflate)
+        for name in ("memory", "device"):
+            plain["compute"].pop(name)
+        plain.pop("max_hvps")
+        return plain
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DiagConfig:
+    """A `diag` run.
+
+    Attributes:
+        problem: what is differentiated.
+        compute: where and how precisely.
+        rel_err: |standard errors|_2 over |diagonal|_2.
+        max_hvps: most products over the whole dataset.
+        probes: kind of the random vectors.
+        sharing: a probe for every batch, or one for all.
+        deflate: run file whose eigenvectors are taken out exactly.
+        group: regular expression that makes layers of parameter names; None for modules.
+    """
+
+    problem: ProblemConfig
+    compute: ComputeConfig
+    rel_err: float = DEFAULT_DIAG_REL_ERR
+    max_hvps: int = DEFAULT_MAX_HVPS
+    probes: Probes = "rademacher"
+    sharing: Sharing = "auto"
+    deflate: Path | None = None
+    group: str | None = None
+    kind: ClassVar[str] = "diag"
+
+    def request(self) -> dict[str, Any]:
+        """What decides the result."""
+        plain = _request(self)
+        plain["deflate"] = None if self.deflate is None else str(self.deflate)
+        for name in ("memory", "device"):
+            plain["compute"].pop(name)
+        plain.pop("max_hvps")
+        return plain
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class DensityConfig:
+    """A `density` run.
+
+    Attributes:
+        problem: what is differentiated.
+        compute: where and how precisely.
+        num_probes: random starts.
+        steps: of Lanczos for each; at most P.
+        probes: kind of the random vectors.
+        reorthogonalize: whether the bases are kept orthogonal; None where memory decides.
+        sigma: width of the Gaussians; None for a sensible one.
+        outliers: spectrum run whose eigenvalues are drawn over the density.
+        damping: numbers a of effective dimensions and log-determinants of H + a I.
+        schatten: orders of Schatten norms.
+        threshold: of the numerical rank; None for tau.
+        per_layer: whether every layer's diagonal block gets a density.
+        group: regular expression that makes layers of parameter names; None for modules.
+    """
+
+    problem: ProblemConfig
+    compute: ComputeConfig
+    num_probes: int = DEFAULT_PROBES
+    steps: int = DEFAULT_STEPS
+    probes: Probes = "rademacher"
+    reorthogonalize: bool | None = None
+    sigma: float | None = None
+    outliers: Path | None = None
+    damping: Sequence[float] = ()
+    schatten: Sequence[float] = (1.0, 2.0)
+    threshold: float | None = None
+    per_layer: bool = False
+    group: str | None = None
+    kind: ClassVar[str] = "density"
+
+    def request(self) -> dict[str, Any]:
+        """What decides the result."""
+        plain = _request(self)
+        plain["outliers"] = None if self.outliers is None else str(self.outliers)
+        for name in ("memory", "device"):
+            plain["compute"].pop(name)
+        return plain
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
 class BenchConfig:
     """A `bench` run.
 
@@ -181,7 +354,9 @@ class BenchConfig:
         return _request(self)
 
 
-def _request(config: SpectrumConfig | BenchConfig) -> dict[str, Any]:
+def _request(
+    config: SpectrumConfig | BenchConfig | TraceConfig | DiagConfig | DensityConfig,
+) -> dict[str, Any]:
     """The config without what names the same problem in other words."""
     plain = asdict(config)
     for name in ("trust", "checkpoint", "problem"):

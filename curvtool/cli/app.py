@@ -12,8 +12,11 @@ from curvtool.cli import options as opt
 from curvtool.cli.bench import bench
 from curvtool.cli.check import check
 from curvtool.cli.console import say, silence_stdout
+from curvtool.cli.density import density
+from curvtool.cli.diag import diag
 from curvtool.cli.guard import guarded
 from curvtool.cli.spectrum import spectrum
+from curvtool.cli.trace import trace
 from curvtool.errors import ExitCode
 
 app = typer.Typer(
@@ -25,6 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(spectrum)
+app.command()(trace)
+app.command()(density)
+app.command()(diag)
 app.command()(check)
 app.command()(bench)
 

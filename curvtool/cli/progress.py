@@ -48,6 +48,30 @@ class Step(Protocol):
         ...
 
 
+class Estimation(Protocol):
+    """What an estimator tells of a pass (see `algorithms.estimation.EstimateProgress`)."""
+
+    @property
+    def stage(self) -> str:
+        """What the products are spent on."""
+        ...
+
+    @property
+    def hvps(self) -> float:
+        """Products so far."""
+        ...
+
+    @property
+    def max_hvps(self) -> float:
+        """Products that may be spent."""
+        ...
+
+    @property
+    def ratio(self) -> float:
+        """Error over the error asked for; infinite while unknown."""
+        ...
+
+
 # A plain line at most so often: a log of a night's run stays readable.
 PLAIN_SECONDS = 15.0
 # Steps that the rate of convergence is read from.
@@ -130,6 +154,23 @@ class ProgressDisplay:
                 completed=step.converged if iterative else step.hvps,
                 figures=self._figures(step),
             )
+
+    def estimate(self, step: Estimation) -> None:
+        """Show a pass of an estimate."""
+        end_if_interrupted()
+        if self._quiet:
+            return
+        figures = f"{counted(round(step.hvps), 'product')}, {step.stage}"
+        total = float(step.max_hvps)
+        if 1 < step.ratio < math.inf:
+            # The error falls with the root of the passes.
+            total = min(total, step.hvps * step.ratio**2)
+            figures += f", error {step.ratio:.2g} times the one asked for"
+        if self._live is not None and self._task is not None:
+            self._live.update(self._task, total=total, completed=step.hvps, figures=figures)
+        elif self._live is None and time.monotonic() - self._last_line >= PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            write_line(f"curvtool: {figures}")
 
     def _figures(self, step: Step) -> str:
         text = f"{counted(step.hvps, 'product')}, {step.converged} of {step.wanted} converged"

@@ -10,6 +10,7 @@ import typer
 
 from curvtool.cli import options as opt
 from curvtool.cli.common import Common, with_common
+from curvtool.cli.estimating import Group, grouping
 from curvtool.cli.values import positive
 from curvtool.config import (
     DEFAULT_MAX_HVPS,
@@ -50,6 +51,10 @@ def spectrum(
         bool, typer.Option("--all", help="Every eigenvalue, for up to 5,000 parameters.")
     ] = False,
     vectors: Annotated[bool, typer.Option("--vectors", help="Store the eigenvectors too.")] = False,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Of every layer's diagonal block instead.")
+    ] = False,
+    group: Group = None,
     tol: Annotated[
         float | None,
         typer.Option(help="Relative tolerance.", show_default="1e-4 on values, 1e-3 on vectors"),
@@ -135,8 +140,10 @@ def spectrum(
         certify=certify,
         vectors=vectors,
         momentum=momentum,
+        per_layer=per_layer,
+        group=grouping(group, per_layer=per_layer),
     )
-    path = choose_output(out, common.checkpoint, "spectrum", force=force)
+    path = choose_output(out, common.checkpoint, config.kind, force=force)
     return _run(config, path, common, force=force)
 
 
@@ -154,11 +161,32 @@ def _run(config: SpectrumConfig, path: Path, common: Common, *, force: bool) -> 
         # The default asks for at most P pairs, the same number as an option for that many.
         return config.top_k is None or config.top_k <= stored.problem.num_parameters
 
+    if config.per_layer:
+        return _run_layers(config, path, common, force=force)
     kind = Kind(
         compute=compute,
         read=partial(read_spectrum, eigenvectors=False),
         write=write_spectrum,
         converged=lambda run: run.pairs.outcome is Outcome.CONVERGED,
         enough=enough,
+    )
+    return run_command(config, path, common, kind, force=force, max_hvps=config.max_hvps)
+
+
+def _run_layers(config: SpectrumConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
+    from curvtool.cli.running import Kind, run_command
+    from curvtool.results import SpectrumBlocksRun
+    from curvtool.storage.spectrum_layers import read_spectrum_layers, write_spectrum_layers
+
+    def compute(loaded: Loaded, progress: ProgressDisplay) -> SpectrumBlocksRun:
+        from curvtool.pipeline import run_spectrum_layers
+
+        return run_spectrum_layers(config, loaded, report=progress.step, tell=progress.tell)
+
+    kind = Kind(
+        compute=compute,
+        read=partial(read_spectrum_layers, eigenvectors=False),
+        write=write_spectrum_layers,
+        converged=lambda run: run.blocks.converged,
     )
     return run_command(config, path, common, kind, force=force, max_hvps=config.max_hvps)

@@ -2,19 +2,58 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from curvtool.config import ProblemConfig
-from curvtool.environment import describe_environment
+from curvtool.environment import describe_environment, now
 from curvtool.pipeline.loading import Config, Loaded
+from curvtool.pipeline.preparing import Prepared
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Evaluation, Objective
 from curvtool.results import ParameterEntry, ProblemSummary
+
+
+def solve_record(
+    config: Config,
+    loaded: Loaded,
+    prepared: Prepared,
+    *,
+    began: float,
+    seconds: float,
+    hvps: float,
+) -> dict[str, Any]:
+    """The fields that the records of all solves have.
+
+    Args:
+        config: the run.
+        loaded: its problem.
+        prepared: the same, evaluated, checked and planned.
+        began: when the run did, by `time.perf_counter`.
+        seconds: that the solve took.
+        hvps: products that it made.
+
+    Returns:
+        Values by the names of the fields.
+    """
+    objective = prepared.objective
+    return {
+        "problem": problem_record(config.problem, loaded.problem, objective, prepared.evaluation),
+        "plan": prepared.plan(seconds_per_product=seconds / max(1.0, hvps)),
+        "preflight": prepared.preflight,
+        "parameters": parameter_records(objective),
+        "config": config_record(config),
+        "environment": environment_record(loaded, objective.device),
+        "seconds": time.perf_counter() - began,
+        "version": version("curvtool"),
+        "created": now(),
+    }
 
 
 def config_record(config: Config) -> Mapping[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import final
 
 from curvtool.algorithms.dense import dense
@@ -14,15 +13,9 @@ from curvtool.algorithms.lanczos import lanczos
 from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.config import SpectrumConfig
-from curvtool.environment import now
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Demand, Tell, opened, prepare
-from curvtool.pipeline.records import (
-    config_record,
-    environment_record,
-    parameter_records,
-    problem_record,
-)
+from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sizing import expected_products, pairs_and_method, share_memory
 from curvtool.problem.objective import Objective
@@ -116,16 +109,9 @@ def run_spectrum(
         )
         tell(f"solving by {sized.method}")
         pairs = _SOLVERS[sized.method](prepared.planned.operator, settings, report=report)
-    objective = prepared.objective
     return SpectrumRun(
         pairs=pairs,
-        problem=problem_record(config.problem, loaded.problem, objective, prepared.evaluation),
-        plan=prepared.plan(seconds_per_product=pairs.seconds / max(1, pairs.hvps)),
-        preflight=prepared.preflight,
-        parameters=parameter_records(objective),
-        config=config_record(config),
-        environment=environment_record(loaded, objective.device),
-        seconds=time.perf_counter() - began,
-        version=version("curvtool"),
-        created=now(),
+        **solve_record(
+            config, loaded, prepared, began=began, seconds=pairs.seconds, hvps=pairs.hvps
+        ),
     )

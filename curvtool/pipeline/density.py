@@ -1,0 +1,134 @@
+"""A `density` run from its config to its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from curvtool.algorithms.estimation import Report, silent
+from curvtool.algorithms.quadrature import DensitySettings, density
+from curvtool.algorithms.spectral_functions import (
+    effective_dimension,
+    log_determinant,
+    numerical_rank,
+    schatten_norm,
+)
+from curvtool.config import DensityConfig
+from curvtool.errors import InputError
+from curvtool.operators.base import SymmetricOperator
+from curvtool.operators.hessian import HessianOperator
+from curvtool.operators.restricted import RestrictedHessian
+from curvtool.pipeline.layers import grouped
+from curvtool.pipeline.loading import Loaded
+from curvtool.pipeline.preparing import Demand, Tell, opened, prepare
+from curvtool.pipeline.records import solve_record
+from curvtool.pipeline.resources import computing, in_bytes
+from curvtool.problem.objective import Objective
+from curvtool.results import DensityEstimate, DensityRun, FloatArray, SpectralFunction
+
+# Vectors that a probe holds beside its basis.
+WORKING_VECTORS = 6
+# The basis may take so much of the memory; beyond, the recurrence does without one.
+SHARE_OF_BASIS = 0.5
+# Effective dimension and log-determinant where no damping is named: of the largest node.
+DEFAULT_DAMPING = 1e-3
+
+
+def run_density(
+    config: DensityConfig,
+    loaded: Loaded,
+    *,
+    outliers: FloatArray | None = None,
+    report: Report = silent,
+    tell: Tell = lambda _: None,
+) -> DensityRun:
+    """Estimate the density that the config asks for, or one for every layer's block.
+
+    Args:
+        config: the run.
+        loaded: from `load`; its module is moved and cast, so that it serves one run.
+        outliers: eigenvalues from a spectrum run, drawn over the density.
+        report: told of every probe.
+        tell: told of every stage in a sentence.
+
+    Returns:
+        The run, ready to be stored and shown.
+
+    Raises:
+        InputError: when model, data or limits cannot be used.
+    """
+    began = time.perf_counter()
+    with computing():
+        objective, memory = opened(config, loaded)
+        keeps_basis, demand = _demand(config, objective, memory)
+        layers = grouped(objective.layout, config.group) if config.per_layer else {}
+        prepared = prepare(config, objective, memory, demand, tell)
+        settings = DensitySettings(
+            steps=config.steps,
+            probes=config.num_probes,
+            kind=config.probes,
+            reorthogonalize=keeps_basis,
+            sigma=config.sigma,
+            seed=config.compute.seed,
+            noise=prepared.preflight.noise,
+        )
+        estimates = []
+        for name, operator in _blocks(prepared.planned.operator, layers):
+            tell(f"the density of {name}" if name else "estimating the density")
+            found = density(operator, settings, outliers=outliers, report=report)
+            functions = tuple(_functions(config, found))
+            estimates.append(replace(found, layer=name, functions=functions))
+    return DensityRun(
+        estimates=tuple(estimates),
+        **solve_record(
+            config,
+            loaded,
+            prepared,
+            began=began,
+            seconds=sum(e.seconds for e in estimates),
+            hvps=sum(e.hvps for e in estimates),
+        ),
+    )
+
+
+def _blocks(
+    operator: HessianOperator, layers: dict[str, list[int]]
+) -> Iterator[tuple[str, SymmetricOperator]]:
+    if not layers:
+        yield "", operator
+    for name, places in layers.items():
+        yield name, RestrictedHessian(operator, places)
+
+
+def _functions(config: DensityConfig, found: DensityEstimate) -> Iterator[SpectralFunction]:
+    largest = float(np.nanmax(np.abs(found.nodes)))
+    for p in config.schatten:
+        yield schatten_norm(found, p)
+    yield numerical_rank(found, found.tau if config.threshold is None else config.threshold)
+    if not config.damping and not largest:
+        return
+    for a in config.damping or (DEFAULT_DAMPING * largest,):
+        yield effective_dimension(found, a)
+        yield log_determinant(found, a)
+
+
+def _demand(config: DensityConfig, objective: Objective, memory: int) -> tuple[bool, Demand]:
+    """Whether bases are kept orthogonal, and what the estimate takes."""
+    vector = objective.size * objective.dtype.itemsize
+    steps = min(config.steps, objective.size)
+    fits = (steps + WORKING_VECTORS) * vector <= SHARE_OF_BASIS * memory
+    keeps = fits if config.reorthogonalize is None else config.reorthogonalize
+    basis = steps * vector if keeps else 0
+    needed = basis + WORKING_VECTORS * vector
+    if needed > memory:
+        raise InputError(
+            f"The vectors of this density take {in_bytes(needed)}, --memory allows "
+            f"{in_bytes(memory)}. Take fewer --steps, leave --reorthogonalize out, or allow more."
+        )
+    products = config.steps * config.num_probes
+    return keeps, Demand(
+        products=products, basis_bytes=basis, vector_bytes=WORKING_VECTORS * vector
+    )
