@@ -70,6 +70,7 @@ def hutchinson(
 
     Raises:
         ValueError: for layers outside the vector, or more directions than products.
+        BudgetExhausted: when the operator refuses a product before the first pass is done.
         CurvtoolError: when a product is not finite.
 
     References:
@@ -142,6 +143,8 @@ class _Solve:
                 self._grow(math.ceil(max(SPACING * count, ahead)))
                 self._look()
         except (_OutOfProducts, BudgetExhausted):
+            if not (self.passes.count or self.shared.count):
+                raise BudgetExhausted from None
             self._look()
         if self.ratio <= 1 or (self.settings.open_ended and self.passes.count > 1):
             outcome = Outcome.CONVERGED

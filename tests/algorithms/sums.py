@@ -67,7 +67,7 @@ def random_sum(
     return DenseSum(torch.from_numpy((stacked + stacked.transpose(0, 2, 1)) / 2), shift)
 
 
-def thirds(size: int) -> Sequence[Layer]:
+def thirds(size: int) -> tuple[Layer, ...]:
     """Three layers that cover the vector; the first in two pieces."""
     a, b = size // 4, size // 2
     return (

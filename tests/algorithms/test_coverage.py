@@ -6,6 +6,7 @@ more often where it came out narrow by luck.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -46,8 +47,9 @@ def _matrix(name: str) -> DenseSum:
     return _of_network(name, 4)
 
 
-def _within(ends: object, truth: float) -> bool:
-    low, high = ends  # type: ignore[misc]
+def _within(ends: Iterable[float] | None, truth: float) -> bool:
+    assert ends is not None
+    low, high = ends
     return bool(low <= truth <= high)
 
 
@@ -76,7 +78,7 @@ def _trace_hits(op: DenseSum, rel_err: float, seed: int) -> list[bool]:
 
 def _diagonal_hits(op: DenseSum, seed: int) -> float:
     """Share of the entries that lie inside."""
-    found = stochastic_diagonal(op, DiagonalSettings(rel_err=0.4, seed=seed, noise=NOISE))
+    found = stochastic_diagonal(op, DiagonalSettings(rel_err=0.5, seed=seed, noise=NOISE))
     t = student_quantile(found.degrees_of_freedom, 0.975)
     apart = np.abs(found.diagonal - op.matrix.diagonal().numpy())
     return float((apart <= t * found.diagonal_stderr + 1e-12).mean())
@@ -93,7 +95,7 @@ def _moment_hits(op: DenseSum, truths: FloatArray, seed: int) -> list[bool]:
 
 
 @pytest.mark.parametrize(
-    ("name", "rel_err"), [("outliers", 0.2), ("one batch", 0.3), ("relu", 0.6)]
+    ("name", "rel_err"), [("outliers", 0.2), ("one batch", 0.3), ("weight-decay", 0.3)]
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(name: str, rel_err: float) -> None:
     op = _matrix(name)
@@ -128,7 +130,7 @@ def test_skewness_is_taken_out_of_a_fixed_number_of_samples() -> None:
         found = summarized(samples)
         t = student_quantile(30.0, 0.975)
         plain.append(abs(found.value - u @ u) <= t * found.stderr)
-        ours.append(_within(found.interval(0.95), float(u @ u)))
+        ours.append(_within(map(float, found.interval(0.95)), float(u @ u)))
     # Standard errors 0.007.
     assert np.mean(plain) < 0.925
     assert np.mean(ours) > np.mean(plain) + 0.01

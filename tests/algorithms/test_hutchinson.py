@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -137,6 +138,7 @@ def test_holds_the_dense_trace_of_a_network(name: str) -> None:
     assert abs(found.trace - float(H.trace())) <= 5 * found.stderr
     traces, rows = layer_truths(H, layers)
     assert found.layer_trace is not None
+    assert found.layer_stderr is not None
     assert (np.abs(found.layer_trace - traces) <= 5 * found.layer_stderr).all()
     assert math.isclose(found.layer_trace.sum(), found.trace, rel_tol=1e-9)
     assert found.frobenius_squared is not None
@@ -144,6 +146,7 @@ def test_holds_the_dense_trace_of_a_network(name: str) -> None:
     square = float(H.square().sum())
     assert abs(found.frobenius_squared - square) <= 5 * found.frobenius_squared_stderr
     assert found.layer_frobenius_squared is not None
+    assert found.layer_frobenius_squared_stderr is not None
     assert (
         np.abs(found.layer_frobenius_squared - rows) <= 5 * found.layer_frobenius_squared_stderr
     ).all()
@@ -273,7 +276,7 @@ def test_matrices_without_variance_end_in_a_point() -> None:
 
 def test_products_that_are_not_finite_are_refused() -> None:
     for bad in (math.nan, math.inf):
-        operator = FunctionOperator(lambda v, bad=bad: v * bad, 20)
+        operator = FunctionOperator(partial(torch.mul, torch.tensor(bad).double()), 20)
         for run in (hutchinson, exact_trace):
             with pytest.raises(CurvtoolError, match="not finite"):
                 run(operator, SETTINGS)
@@ -299,6 +302,11 @@ def test_an_unfinished_pass_is_dropped() -> None:
     assert found.outcome is Outcome.MAX_HVPS
     assert found.layer_trace is not None
     assert math.isclose(found.layer_trace.sum(), found.trace, rel_tol=1e-12)
+
+
+def test_nothing_is_said_where_no_pass_was_made() -> None:
+    with pytest.raises(BudgetExhausted):
+        hutchinson(Counted(random_sum(), budget=0), SETTINGS)
 
 
 def test_the_dense_way_is_exact_down_to_layers() -> None:

@@ -10,22 +10,35 @@ from curvtool.algorithms.probes import PER_TERM, SHARED, Kind, probe
 CPU = torch.device("cpu")
 
 
-def draw(size: int, *, kind: Kind = "rademacher", seed: int = 0, **where: int) -> torch.Tensor:
-    stream = {"use": PER_TERM, "sweep": 0, "term": 0} | where
-    return probe(size, kind=kind, seed=seed, dtype=torch.float64, device=CPU, **stream)
+def draw(
+    size: int,
+    kind: Kind = "rademacher",
+    *,
+    seed: int = 0,
+    use: int = PER_TERM,
+    sweep: int = 0,
+    term: int = 0,
+) -> torch.Tensor:
+    return probe(
+        size,
+        kind=kind,
+        seed=seed,
+        use=use,
+        sweep=sweep,
+        term=term,
+        dtype=torch.float64,
+        device=CPU,
+    )
 
 
 def test_a_stream_is_its_own_and_repeats() -> None:
     places = [
-        {"seed": s, "use": u, "sweep": r, "term": b}
-        for s in (0, 1, -1)
-        for u in (PER_TERM, SHARED)
-        for r in (0, 1)
-        for b in (0, 1)
+        (s, u, r, b) for s in (0, 1, -1) for u in (PER_TERM, SHARED) for r in (0, 1) for b in (0, 1)
     ]
-    drawn = [draw(4096, **place) for place in places]
+    drawn = [draw(4096, seed=s, use=u, sweep=r, term=b) for s, u, r, b in places]
     for i, one in enumerate(drawn):
-        assert torch.equal(one, draw(4096, **places[i]))
+        s, u, r, b = places[i]
+        assert torch.equal(one, draw(4096, seed=s, use=u, sweep=r, term=b))
         for other in drawn[:i]:
             # Of 276 pairs none has a correlation of 5 standard errors, 1 / sqrt(P) each.
             assert abs(float(one @ other)) / 4096 < 5 / 64

@@ -117,7 +117,7 @@ def test_senseless_requests_are_refused() -> None:
     ):
         for method in METHODS.values():
             with pytest.raises(ValueError, match=match):
-                method(operator, replace(OPEN, **change))  # type: ignore[arg-type]
+                method(operator, replace(OPEN, **change))
     for method in METHODS.values():
         with pytest.raises(CurvtoolError, match="not finite"):
             method(FunctionOperator(lambda v: v * math.nan, 10), replace(OPEN, max_hvps=12))
