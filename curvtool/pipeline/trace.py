@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -81,13 +82,22 @@ def run_trace(
             noise=prepared.preflight.noise,
         )
         tell("estimating the trace")
-        estimate = _estimate(config, prepared.planned.operator, settings, vectors, report)
+        operator = prepared.planned.operator
+        estimate = _weighted(_estimate(config, operator, settings, vectors, report), objective)
     return TraceRun(
         estimate=estimate,
         **solve_record(
             config, loaded, prepared, began=began, seconds=estimate.seconds, hvps=estimate.hvps
         ),
     )
+
+
+def _weighted(estimate: TraceEstimate, objective: Objective) -> TraceEstimate:
+    """The samples as those of the batches' own Hessians, beside the batches' weights."""
+    if estimate.sharing != "per-batch":
+        return estimate
+    shares = np.array([sum(map(objective.share, parts)) for parts in objective.terms])
+    return replace(estimate, samples=estimate.samples / shares, batch_weight=shares)
 
 
 def _estimate(

@@ -29,9 +29,11 @@ class TraceEstimate:
         method: `hutchinson`, `hutch++`, `xtrace` or `dense`.
         probes: `rademacher` or `gaussian`; empty for `dense`.
         sharing: `per-batch` (a probe for every batch), `shared` (one for all), empty for `dense`.
-        samples: shape (pass, B), z'H_b z of every pass and batch, terms in their share of the
-            mean; shape (pass, 1) for shared probes. Projected probes where something is deflated.
-        batch_weight: shape (B,), each batch's share of the dataset mean, (1,) for shared probes.
+        samples: shape (pass, B), z'H_b z of every pass and batch; (pass, 1) for shared probes.
+            Projected probes where something is deflated.
+        batch_weight: shape (B,), what the batches' samples count in the trace: their shares of the
+            dataset mean where the samples are those of the batches' own Hessians; (1,) for shared
+            probes.
         deflated: directions that were taken out exactly.
         deflated_trace: their part of the trace.
         layers: names, in the order of parameters; empty where not asked for.
