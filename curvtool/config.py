@@ -168,11 +168,8 @@ class SpectrumConfig:
 
     def request(self) -> dict[str, Any]:
         """What decides the result: everything but where it is computed and with how much room."""
-        plain = _request(self)
-        plain["compute"].pop("memory")
-        plain["compute"].pop("device")
+        plain = _anywhere(self)
         plain["top_k"] = None if self.all_pairs else self.top_k or DEFAULT_TOP_K
-        plain.pop("max_hvps")
         plain.pop("basis")
         return plain
 
@@ -242,12 +239,7 @@ class TraceConfig:
 
     def request(self) -> dict[str, Any]:
         """What decides the result."""
-        plain = _request(self)
-        plain["deflate"] = None if self.deflate is None else str(self.deflate)
-        for name in ("memory", "device"):
-            plain["compute"].pop(name)
-        plain.pop("max_hvps")
-        return plain
+        return _anywhere(self)
 
 
 @final
@@ -278,12 +270,7 @@ class DiagConfig:
 
     def request(self) -> dict[str, Any]:
         """What decides the result."""
-        plain = _request(self)
-        plain["deflate"] = None if self.deflate is None else str(self.deflate)
-        for name in ("memory", "device"):
-            plain["compute"].pop(name)
-        plain.pop("max_hvps")
-        return plain
+        return _anywhere(self)
 
 
 @final
@@ -324,11 +311,7 @@ class DensityConfig:
 
     def request(self) -> dict[str, Any]:
         """What decides the result."""
-        plain = _request(self)
-        plain["outliers"] = None if self.outliers is None else str(self.outliers)
-        for name in ("memory", "device"):
-            plain["compute"].pop(name)
-        return plain
+        return _anywhere(self)
 
 
 @final
@@ -362,3 +345,12 @@ def _request(
     for name in ("trust", "checkpoint", "problem"):
         plain["problem"].pop(name)
     return plain
+
+
+def _anywhere(config: SpectrumConfig | TraceConfig | DiagConfig | DensityConfig) -> dict[str, Any]:
+    """The same without where it is computed, with how much room and for how long."""
+    plain = _request(config)
+    plain["compute"].pop("memory")
+    plain["compute"].pop("device")
+    plain.pop("max_hvps", None)
+    return {n: str(value) if isinstance(value, Path) else value for n, value in plain.items()}
