@@ -37,8 +37,9 @@ def bench(
 ) -> int:
     """Compare every way to multiply by the Hessian on one batch of this model.
 
-    Times all ways in turns, and prints for each: milliseconds, price in gradients, peak memory,
-    error against float64, and whether it may be trusted here. Compiling takes up to a minute.
+    Times all ways in turns, and prints for each: milliseconds, price in
+    gradients, peak memory, error against float64, and whether it may be
+    trusted here. Compiling takes up to a minute.
 
     Examples:
 

@@ -32,8 +32,9 @@ def check(
 ) -> int:
     """Check the product and plan a solve, without solving.
 
-    Prints the loss at the checkpoint, the preflight's checks, and the plan: the way products are
-    made, the batches kept, seconds, memory. Writes no file.
+    Prints the loss at the checkpoint, the preflight's checks, and the plan:
+    the way products are made, the batches kept, seconds, memory. Writes no
+    file.
 
     Example:
 

@@ -78,7 +78,8 @@ def density(
 ) -> int:
     """Spectral density of the Hessian at a checkpoint, by Lanczos quadrature.
 
-    Nodes and weights go to the run file; the width of what is drawn is a choice of display.
+    Nodes and weights go to the run file; the width of what is drawn is a
+    choice of display.
 
     Examples:
 

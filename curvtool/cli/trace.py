@@ -86,8 +86,8 @@ def trace(
 ) -> int:
     """Trace of the Hessian at a checkpoint, with an interval that covers it.
 
-    Random probes, one for every batch where that is cheaper; stops when the interval is as narrow
-    as asked. Writes a run file that 'curvtool show' prints again.
+    Random probes, one for every batch where that is cheaper, until the
+    interval is as narrow as asked. Writes a run file.
 
     Examples:
 
