@@ -113,7 +113,7 @@ def _masses(found: DensityEstimate, page: Page) -> list[Text]:
         ),
     ]
     width = numbers.figure(tau)
-    names = [f"below -{width}", "near zero", f"above {width}"]
+    names = [f"below {'-' if found.tau else ''}{width}", "near zero", f"above {width}"]
     lines = table(names, columns, page, title="where")
     finite = found.nodes[np.isfinite(found.nodes)]
     if finite.size:
