@@ -24,7 +24,9 @@ _BASES = ("retained-graph", "forward-over-reverse")
 # The preflight costs as much as some seventy gradients of its examples (float64 counts double),
 # and may take half of the planner's share of the solve's products over all examples.
 _EXAMPLES_PER_PRODUCT = 0.0004
-_LEAST_EXAMPLES = 4
+_LEAST_EXAMPLES = 2
+# Statistics of a batch of two are ill-conditioned.
+_LEAST_COUPLED = 4
 
 Tell = Callable[[str], None]
 
@@ -207,7 +209,8 @@ def check_product(
         PreflightError: where none passes: that of the first.
     """
     examples = int(_EXAMPLES_PER_PRODUCT * products * objective.num_examples)
-    examples = max(_LEAST_EXAMPLES, min(EXAMPLES, examples))
+    least = _LEAST_COUPLED if objective.train_mode else _LEAST_EXAMPLES
+    examples = max(least, min(EXAMPLES, examples))
     refusal: PreflightError | None = None
     for name in _BASES if way == "auto" else (way_named(way).checked_as or way,):
         try:
