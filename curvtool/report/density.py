@@ -226,9 +226,11 @@ def _ending(run: DensityRun, page: Page) -> list[Text]:
     loose = [found for found in estimates if not found.reorthogonalized]
     if loose:
         where = f" of {numbers.counted(len(loose), 'layer')}" if len(estimates) > 1 else ""
+        asked = run.config.get("reorthogonalize") is False
+        why = "as asked" if asked else "for want of memory"
         basis = (
-            f"the Krylov bases{where} were NOT kept orthogonal, for want of memory: the distance "
-            "(W1) to the true spectrum is 2 to 10 times larger than with orthogonal ones"
+            f"the Krylov bases{where} were NOT kept orthogonal, {why}: the distance (W1) to the "
+            "true spectrum is 2 to 10 times larger than with orthogonal ones"
         )
     else:
         basis = "the Krylov bases were kept orthogonal"
