@@ -6,6 +6,7 @@ Letters: P parameters, n probes, m steps.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,27 @@ def test_a_matrix_with_negative_eigenvalues_has_no_log_determinant() -> None:
         assert kinds[name]["value"] is None
         assert "no meaning" in kinds[name]["detail"]
     assert kinds["rank"]["parameter"] == found["tau"]
+
+
+def test_what_the_nodes_allow_holds_the_truth(matrix: tuple[FloatArray, FloatArray]) -> None:
+    eigenvalues, _ = matrix
+    each = shares(matrix, P)
+    threshold = float(np.quantile(eigenvalues, 0.4))  # in the bulk, which six nodes do not resolve
+    found = only(
+        answer(
+            *("density", *LAST, "-n", str(NUM_PROBES), "-m", "6"),
+            *("--threshold", repr(threshold)),
+        )
+    )
+    rank = next(f for f in found["functions"] if f["name"] == "rank")
+    allowed = re.search(r"allow ([\d,]+) to ([\d,]+)$", rank["detail"])
+    assert allowed, rank["detail"]
+    least, most = (int(end.replace(",", "")) for end in allowed.groups())
+    # Of these probes' measures, whose ends are printed as whole numbers.
+    truth = P * float(each.mean(axis=0)[np.abs(eigenvalues) > threshold].sum())
+    assert least - 0.5 <= truth <= most + 0.5
+    below, above = found["negative_mass_allowed"]
+    assert below <= float(each.mean(axis=0)[eigenvalues < -found["tau"]].sum()) <= above
 
 
 def test_outliers_come_from_a_run_of_the_same_matrix() -> None:
