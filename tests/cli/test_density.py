@@ -233,7 +233,7 @@ def test_every_layer_gets_the_density_of_its_block() -> None:
     assert (
         sum(estimate["size"] for estimate in layers.values()) == found["problem"]["num_parameters"]
     )
-    assert found["hvps"] == 3 * 3 * 12
+    assert found["hvps"] == found["plan"]["forecast"]["products"] == 3 * 3 * 12
     for name, estimate in layers.items():
         assert name in ended.out
         alone = only(
