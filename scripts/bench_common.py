@@ -54,7 +54,8 @@ class Bench:
     Attributes:
         name: of the model.
         module: float32, on the CPU, with the checkpoint's weights.
-        data: batches of inputs and targets, of equal sizes: their plain mean is the dataset mean.
+        data: batches of inputs and targets; where they are of equal sizes, their plain mean is the
+            dataset mean.
         criterion: mean loss of outputs and targets.
     """
 
@@ -74,19 +75,28 @@ class Bench:
         return sum(p.numel() for p in self.parameters)
 
 
-def load_checked(folder: Path, name: str) -> LoadedProblem:
+def load_checked(folder: Path, name: str, batch_size: int | None = None) -> LoadedProblem:
     """Read a bench model as curvtool reads it; its hook is our own, so that it is trusted."""
     return load_problem(
-        ProblemRequest(checkpoint=folder / f"{name}.pt", trust=True, working_directory=folder)
+        ProblemRequest(
+            checkpoint=Path(f"{name}.pt"),
+            batch_size=batch_size,
+            trust=True,
+            working_directory=folder,
+        )
     )
 
 
-def load_bench(folder: Path, name: str) -> Bench:
+def load_bench(
+    folder: Path, name: str, *, batch_size: int | None = None, equal: bool = True
+) -> Bench:
     """Read a bench model for the peers.
 
     Args:
         folder: that `make_bench_models.py` wrote.
         name: of the model.
+        batch_size: examples a batch; None leaves it to the checkpoint.
+        equal: whether batches must be of equal sizes, as hessian-eigenthings needs them.
 
     Returns:
         The problem.
@@ -95,11 +105,11 @@ def load_bench(folder: Path, name: str) -> Bench:
         ValueError: where the peers could not be given the same H: another loss than
             cross-entropy, or batches of unequal sizes.
     """
-    problem = load_checked(folder, name)
+    problem = load_checked(folder, name, batch_size)
     data = [tuple(batch.tensors) for batch in problem.batches]
     if problem.spec.loss.name != "cross_entropy" or any(len(batch) != 2 for batch in data):
         raise ValueError(f"{name}: the benchmark needs inputs, targets and cross_entropy.")
-    if len({targets.numel() for _, targets in data}) != 1:
+    if equal and len({targets.numel() for _, targets in data}) != 1:
         raise ValueError(f"{name}: hessian-eigenthings weighs all batches alike; sizes differ.")
     module = problem.module.to(dtype=torch.float32).eval()
     return Bench(name, module, [(x, y) for x, y in data], FlatCrossEntropy())

@@ -34,7 +34,12 @@ WORKING_VECTORS = 8
 
 
 def objective(
-    folder: Path, name: str, *, batches: int | None = None, scale: float = 1.0
+    folder: Path,
+    name: str,
+    *,
+    batches: int | None = None,
+    scale: float = 1.0,
+    batch_size: int | None = None,
 ) -> Objective:
     """The objective of a bench model, evaluated once.
 
@@ -43,11 +48,12 @@ def objective(
         name: of the model.
         batches: only the first so many.
         scale: of all widths; other than 1, the weights are drawn, not trained.
+        batch_size: examples a batch; None leaves it to the checkpoint.
 
     Returns:
         The objective in float32 on the CPU.
     """
-    problem = load_checked(folder, name)
+    problem = load_checked(folder, name, batch_size)
     module = problem.module if scale == 1 else _scaled(problem, scale)
     made = Objective(
         module, problem.loss, problem.batches[:batches], device=CPU, dtype=torch.float32

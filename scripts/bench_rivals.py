@@ -227,3 +227,23 @@ def solve_pyhessian(bench: Bench, *, k: int) -> Found:
     values, vectors = tool.eigenvalues(top_n=k)
     rows = [torch.cat([piece.reshape(-1) for piece in v]).detach() for v in vectors]
     return Found([float(x) for x in values], torch.stack(rows), calls, "its default tolerance")
+
+
+def trace_samples_pyhessian(bench: Bench, *, number: int) -> list[float]:
+    """Samples z'Hz of its `trace`, which stops only at so many of them here."""
+    samples: list[float] = _pyhessian(bench).trace(maxIter=number, tol=-np.inf)
+    return samples
+
+
+def trace_samples_curvlinops(bench: Bench, *, number: int) -> list[float]:
+    """Estimates of its `hutchinson_trace`, each of a single product, so that they are samples."""
+    from curvlinops import hutchinson_trace
+
+    operator = _curvlinops(bench)
+    return [float(hutchinson_trace(operator, num_matvecs=1)) for _ in range(number)]
+
+
+TRACES: dict[str, Callable[..., list[float]]] = {
+    "PyHessian": trace_samples_pyhessian,
+    "curvlinops": trace_samples_curvlinops,
+}

@@ -279,6 +279,7 @@ class _Solve:
         self._spend("deflate", steps)
         theta, Y_mP, used = short_lanczos(self.operator, steps, seed=self.settings.seed)
         self.stages["deflate"] -= steps - used
+        outlook = outlook.floored(theta - self.operator.shift)
         plan = planned(outlook, theta, done=done)
         if plan.directions:
             plan = self._confirm(plan, outlook, Y_mP[: plan.directions].clone(), done)

@@ -9,7 +9,7 @@ Letters: B terms, m Lanczos steps, k directions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -70,6 +70,25 @@ class Outlook:
     norm: float
     term_norms: float
     fewest: tuple[float, float]
+
+    def floored(self, ritz_values: FloatArray) -> Outlook:
+        """The same, knowing that |T|_F^2 is at least the sum of the Ritz values' squares.
+
+        A norm from a few passes may come out below the first square alone, and one direction then
+        seems to leave nothing (3 of 16 seeds on a small convolutional net, for 15 times the work).
+
+        Args:
+            ritz_values: of T.
+
+        Returns:
+            An outlook whose norms are no smaller than that.
+        """
+        least = float(np.square(ritz_values).sum())
+        if not least > self.norm:
+            return self
+        needed = self.needed * (least / self.norm if self.shared and self.norm else 1.0)
+        terms = max(self.term_norms, least / self.terms)
+        return replace(self, needed=needed, norm=least, term_norms=terms)
 
     def passes(self, taken: float, taken_by_terms: float) -> tuple[float, bool]:
         """Passes after a deflation, with the cheaper kind of probe.

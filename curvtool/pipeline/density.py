@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -63,8 +63,9 @@ def run_density(
     began = time.perf_counter()
     with computing():
         objective, memory = opened(config, loaded)
-        keeps_basis, demand = _demand(config, objective, memory)
         layers = grouped(objective.layout, config.group) if config.per_layer else {}
+        sizes = [sum(objective.layout.sizes[i] for i in places) for places in layers.values()]
+        keeps_basis, demand = _demand(config, objective, memory, sizes or [objective.size])
         prepared = prepare(config, objective, memory, demand, tell)
         settings = DensitySettings(
             steps=config.steps,
@@ -115,20 +116,22 @@ def _functions(config: DensityConfig, found: DensityEstimate) -> Iterator[Spectr
         yield log_determinant(found, a)
 
 
-def _demand(config: DensityConfig, objective: Objective, memory: int) -> tuple[bool, Demand]:
-    """Whether bases are kept orthogonal, and what the estimate takes."""
-    vector = objective.size * objective.dtype.itemsize
-    steps = min(config.steps, objective.size)
-    fits = (steps + WORKING_VECTORS) * vector <= SHARE_OF_BASIS * memory
+def _demand(
+    config: DensityConfig, objective: Objective, memory: int, sizes: Sequence[int]
+) -> tuple[bool, Demand]:
+    """Whether bases are kept orthogonal, and what the estimates of matrices of such sizes take."""
+    number = objective.dtype.itemsize
+    working = WORKING_VECTORS * objective.size * number
+    # One basis is held at a time: that of the largest block.
+    largest = max(min(config.steps, size) * size for size in sizes) * number
+    fits = largest + working <= SHARE_OF_BASIS * memory
     keeps = fits if config.reorthogonalize is None else config.reorthogonalize
-    basis = steps * vector if keeps else 0
-    needed = basis + WORKING_VECTORS * vector
+    basis = largest if keeps else 0
+    needed = basis + working
     if needed > memory:
         raise InputError(
             f"The vectors of this density take {in_bytes(needed)}, --memory allows "
             f"{in_bytes(memory)}. Take fewer --steps, leave --reorthogonalize out, or allow more."
         )
-    products = config.steps * config.num_probes
-    return keeps, Demand(
-        products=products, basis_bytes=basis, vector_bytes=WORKING_VECTORS * vector
-    )
+    products = config.num_probes * sum(min(config.steps, size) for size in sizes)
+    return keeps, Demand(products=products, basis_bytes=basis, vector_bytes=working)

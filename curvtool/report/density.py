@@ -109,12 +109,20 @@ def _masses(found: DensityEstimate, page: Page) -> list[Text]:
                 numbers.plus_minus(size * share, size * error, page.glyphs.plus_minus)
                 for share, error in shares
             ],
+            gives_way=2,
+        ),
+        Column(
+            title="% that nodes allow",
+            texts=[f"{100 * low:.3g} to {100 * high:.3g}" for low, high in found.allowed],
             gives_way=1,
         ),
     ]
     width = numbers.figure(tau)
     names = [f"below {'-' if found.tau else ''}{width}", "near zero", f"above {width}"]
     lines = table(names, columns, page, title="where")
+    sign = page.glyphs.plus_minus
+    note = f"{sign} is of the probes alone: where between its nodes mass lies, no probe tells"
+    lines += indented(paragraph(note, page.width - INDENT))
     finite = found.nodes[np.isfinite(found.nodes)]
     if finite.size:
         ends = f"Ritz values from {numbers.figure(finite.min())} to {numbers.figure(finite.max())}"
@@ -167,7 +175,7 @@ def _name(function: SpectralFunction) -> str:
     if function.parameter is None:
         return function.name
     letter = _LETTERS.get(function.name.lower(), "at")
-    value = f"{function.parameter:g}"
+    value = numbers.figure(function.parameter)
     return (
         f"{function.name}, {letter} {value}"
         if letter in {"above", "at"}
@@ -226,9 +234,11 @@ def _ending(run: DensityRun, page: Page) -> list[Text]:
     loose = [found for found in estimates if not found.reorthogonalized]
     if loose:
         where = f" of {numbers.counted(len(loose), 'layer')}" if len(estimates) > 1 else ""
+        asked = run.config.get("reorthogonalize") is False
+        why = "as asked" if asked else "for want of memory"
         basis = (
-            f"the Krylov bases{where} were NOT kept orthogonal, for want of memory: the distance "
-            "(W1) to the true spectrum is 2 to 10 times larger than with orthogonal ones"
+            f"the Krylov bases{where} were NOT kept orthogonal, {why}: the distance (W1) to the "
+            "true spectrum is 2 to 10 times larger than with orthogonal ones"
         )
     else:
         basis = "the Krylov bases were kept orthogonal"

@@ -105,7 +105,10 @@ def density_json(run: DensityRun) -> dict[str, Any]:
         "kind": "density",
         "outcome": run.outcome.value,
         "outcome_sentence": density_sentence(run),
-        "estimates": [_estimate(found) for found in run.estimates],
+        "estimates": [
+            {**_estimate(found), "negative_mass_allowed": list(found.below(-found.tau))}
+            for found in run.estimates
+        ],
         "hvps": run.hvps,
         "solve_seconds": _plain(run.solve_seconds),
         **_solve(run),

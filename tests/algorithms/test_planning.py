@@ -60,6 +60,20 @@ def test_directions_are_taken_until_one_costs_more_than_it_saves() -> None:
     assert planned(replace(OUTLOOK, needed=120.0), 0.01 * values, done=100).directions == 0
 
 
+def test_a_norm_that_came_out_small_does_not_end_the_list_of_directions() -> None:
+    values = np.array([8.0, 5.0, 3.0, 1.0])  # squares 64 + 25 + 9 + 1
+    unlucky = replace(OUTLOOK, norm=40.0)
+    assert planned(unlucky, values, done=100).directions == 1  # which seems to take all there is
+    mended = unlucky.floored(values)
+    assert mended.norm == 99.0
+    # The samples came from the same few passes: the passes needed grow with the norm.
+    assert math.isclose(mended.needed, 1000 * 99 / 40)
+    # After three what is left nearly cancels, and is not trusted.
+    assert planned(mended, values, done=100).directions == 3
+    assert OUTLOOK.floored(values) is OUTLOOK
+    assert replace(OUTLOOK, term_norms=1.0).floored(2 * values).term_norms == 4 * 99 / 8
+
+
 def test_a_promise_that_does_not_hold_is_given_up() -> None:
     plan = planned(OUTLOOK, np.array([8.0, 5.0]), done=100)
     kept = confirmed(plan, OUTLOOK, 89.0, 12.0, done=100)
