@@ -126,8 +126,8 @@ def dense_share(work: Work) -> float:
     return dense / total if total else 0.0
 
 
-def graph_nodes(outputs: Sequence[Tensor]) -> int:
-    """Number of operations in the autograd graph behind some tensors."""
+def graph_operations(outputs: Sequence[Tensor]) -> list[str]:
+    """Names of the operations in the autograd graph behind some tensors, one for each node."""
     waiting: list[Any] = [t.grad_fn for t in outputs if t.grad_fn is not None]
     seen = set(waiting)
     while waiting:
@@ -135,7 +135,12 @@ def graph_nodes(outputs: Sequence[Tensor]) -> int:
             if node is not None and node not in seen:
                 seen.add(node)
                 waiting.append(node)
-    return len(seen)
+    return [node.name() for node in seen]
+
+
+def graph_nodes(outputs: Sequence[Tensor]) -> int:
+    """Number of operations in the autograd graph behind some tensors."""
+    return len(graph_operations(outputs))
 
 
 def _wait(device: torch.device) -> None:

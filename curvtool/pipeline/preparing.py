@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, final
 
 from curvtool.config import ComputeConfig, ProblemConfig
 from curvtool.errors import PreflightError
+from curvtool.operators.hessian import HessianOperator
+from curvtool.operators.kinks import noise_over_all
 from curvtool.operators.memory import default_memory
 from curvtool.operators.planning.blocks import choose_block
 from curvtool.operators.planning.planner import Planned, plan_products
 from curvtool.operators.planning.threads import choose_threads
-from curvtool.operators.preflight import EXAMPLES, preflight
+from curvtool.operators.preflight import EXAMPLES, ROUGHLY_ALLOWED, preflight
 from curvtool.operators.ways.registry import way_named
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.resources import choose_device, make_objective, within_memory
@@ -188,7 +191,36 @@ def prepare(
     if planned.noise:
         source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
         checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)
+    checked = _with_kinks(checked, objective, planned.operator, evaluation, checked_way)
     return Prepared(objective, evaluation, memory, demand, checked, planned, tuple(given_up))
+
+
+def _with_kinks(
+    checked: Preflight,
+    objective: Objective,
+    operator: HessianOperator,
+    evaluation: Evaluation,
+    way: str,
+) -> Preflight:
+    """The checks with the noise of the whole dataset, where a few examples do not show it."""
+    began = time.perf_counter()
+    direction_P = evaluation.gradient_P
+    if not float(direction_P.norm()):
+        return checked
+    noise = noise_over_all(objective, operator, direction_P, way=way)
+    if noise is None:
+        return checked
+    if noise > ROUGHLY_ALLOWED:
+        raise PreflightError(
+            "The product rounds too much, or crosses kinks: over the whole dataset it is off by "
+            f"{noise:.1e} from the one in float64, {ROUGHLY_ALLOWED:.1e} is allowed. Try --dtype "
+            "float64. Nothing was computed, for its eigenvalues would mean nothing."
+        )
+    seconds = checked.seconds + time.perf_counter() - began
+    if noise <= checked.noise:
+        return replace(checked, seconds=seconds)
+    source = "against float64 over the whole dataset"
+    return replace(checked, noise=noise, noise_source=source, seconds=seconds)
 
 
 def check_product(
