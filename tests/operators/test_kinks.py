@@ -22,7 +22,7 @@ class Scaled(nn.Module):
         self.scale = nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        a, b, c = (x * self.weight).split(1, dim=1)
+        a, b, c = torch.split(x * self.weight, 1, dim=1)
         found: Tensor = self.scale * torch.relu(a + b + c)
         return found
 
