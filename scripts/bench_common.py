@@ -276,8 +276,12 @@ def run_child(script: Path, folder: Path, job: Row, *, timeout: float) -> list[R
     """
     command = [sys.executable, str(script), str(folder), "--child", json.dumps(job)]
     print(f"  {' '.join(str(value) for value in job.values())}", file=sys.stderr, flush=True)
+    # For everybody alike what curvtool's commands set before numpy is imported.
+    environment = {"OPENBLAS_THREAD_TIMEOUT": "4", **os.environ}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, env=environment
+        )
     except subprocess.TimeoutExpired:
         return [{**job, "reason": f"took more than {timeout:.0f} s"}]
     lines = done.stdout.splitlines()
