@@ -42,6 +42,8 @@ DEFAULT_TOL: Mapping[Accuracy, float] = {"values": 1e-4, "vectors": 1e-3}
 # Ten steps of the completeness probe need rows of the basis, and a restart two more.
 BASIS_ABOVE_K = 12
 LEAST_HVPS = 3
+LEAST_SKETCHED_HVPS = {"hutch++": 3, "xtrace": 4}
+LEAST_DIAG_HVPS = 2
 
 _SERVES: Mapping[Method, tuple[Which, ...]] = {
     "power": ("LM", "LA", "SA"),
@@ -218,7 +220,12 @@ class TraceConfig:
         Raises:
             UsageError: when they contradict each other.
         """
-        sketched = self.method in {"hutch++", "xtrace"}
+        sketched = self.method in LEAST_SKETCHED_HVPS
+        least = LEAST_SKETCHED_HVPS.get(self.method, 1)
+        if self.max_hvps < least:
+            raise UsageError(
+                f"--method {self.method} needs --max-hvps {least} at least, got {self.max_hvps}."
+            )
         if sketched and self.sharing == "per-batch":
             raise UsageError(
                 f"--method {self.method} multiplies by the whole H; leave --sharing per-batch out, "

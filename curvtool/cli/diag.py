@@ -19,7 +19,7 @@ from curvtool.cli.estimating import (
     grouping,
 )
 from curvtool.cli.values import positive
-from curvtool.config import DEFAULT_DIAG_REL_ERR, DEFAULT_MAX_HVPS, DiagConfig
+from curvtool.config import DEFAULT_DIAG_REL_ERR, DEFAULT_MAX_HVPS, LEAST_DIAG_HVPS, DiagConfig
 from curvtool.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def diag(
     max_hvps: Annotated[
         int,
         typer.Option(
-            min=1, help="Most products over the whole dataset.", rich_help_panel=ESTIMATOR
+            min=LEAST_DIAG_HVPS,
+            help="Most products over the whole dataset.",
+            rich_help_panel=ESTIMATOR,
         ),
     ] = DEFAULT_MAX_HVPS,
     probes: ProbeKind = "rademacher",

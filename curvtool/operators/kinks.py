@@ -12,10 +12,8 @@ import re
 import torch
 from torch import Tensor
 
-from curvtool.errors import CurvtoolError
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.measure import graph_operations
-from curvtool.problem.copying import copied
 from curvtool.problem.objective import Objective
 
 # Nodes of the autograd graph of functions whose first derivative jumps or whose second one does.
@@ -47,27 +45,13 @@ def noise_over_all(
         way: that was checked; it makes the product in float64.
 
     Returns:
-        The distance; None where it cannot differ by a kink, or float64 cannot be had. Costs one
-        product, and a product and a gradient in float64: about ten gradients.
+        The distance; None where it cannot differ by a kink. What float64 cannot do comes through.
+        Costs one product, and a product and a gradient in float64: about ten gradients.
     """
     if objective.dtype == torch.float64 or not has_kinks(objective):
         return None
-    try:
-        double = Objective(
-            copied(objective.module),
-            objective.loss,
-            [objective.batch(i) for i in objective.active],
-            device=objective.device,
-            dtype=torch.float64,
-            patterns=objective.patterns,
-            weight_decay=objective.weight_decay,
-            train_mode=objective.train_mode,
-            keep_data_on_device=False,
-        )
-        reference = HessianOperator(double, way=way, graph_memory=0)
-        exact_P = reference.matvec(direction_P.double())
-    except (RuntimeError, TypeError, ValueError, MemoryError, CurvtoolError):
-        return None  # the preflight has said why there is no float64
+    double = objective.sample(None, dtype=torch.float64)
+    exact_P = HessianOperator(double, way=way, graph_memory=0).matvec(direction_P.double())
     size = float(exact_P.norm())
     apart = float((operator.matvec(direction_P).double() - exact_P).norm())
     return apart / size if size else None

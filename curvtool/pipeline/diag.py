@@ -40,7 +40,7 @@ def run_diag(
     began = time.perf_counter()
     with computing():
         objective, memory = opened(config, loaded)
-        vectors = as_rows(directions, objective)
+        vectors = as_rows(directions, objective, max_hvps=config.max_hvps, passes=2)
         demand = demand_of(config, objective, memory, 0 if vectors is None else len(vectors))
         prepared = prepare(config, objective, memory, demand, tell)
         settings = DiagonalSettings(

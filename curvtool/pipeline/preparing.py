@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, final
 
 from curvtool.config import ComputeConfig, ProblemConfig
-from curvtool.errors import PreflightError
+from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.kinks import noise_over_all
 from curvtool.operators.memory import default_memory
@@ -20,6 +20,7 @@ from curvtool.operators.ways.registry import way_named
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.resources import choose_device, make_objective, within_memory
 from curvtool.problem.objective import Evaluation, Objective
+from curvtool.problem.wording import first_line
 from curvtool.results import Plan, Preflight
 
 # The ways whose derivatives `auto` builds on, the first that is right for this model.
@@ -191,7 +192,16 @@ def prepare(
     if planned.noise:
         source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
         checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)
-    checked = _with_kinks(checked, objective, planned.operator, evaluation, checked_way)
+    try:
+        checked = _with_kinks(checked, objective, planned.operator, evaluation, checked_way)
+    except PreflightError:
+        raise
+    except (RuntimeError, TypeError, ValueError, MemoryError, CurvtoolError) as error:
+        # A model may not cast, or its twin may not fit beside it.
+        give_up(
+            "The noise of rounding at kinks could not be measured in float64 "
+            f"({first_line(error, most=120)}): printed errors do not include it."
+        )
     return Prepared(objective, evaluation, memory, demand, checked, planned, tuple(given_up))
 
 
@@ -210,7 +220,7 @@ def _with_kinks(
     noise = noise_over_all(objective, operator, direction_P, way=way)
     if noise is None:
         return checked
-    if noise > ROUGHLY_ALLOWED:
+    if not noise <= ROUGHLY_ALLOWED:
         raise PreflightError(
             "The product rounds too much, or crosses kinks: over the whole dataset it is off by "
             f"{noise:.1e} from the one in float64, {ROUGHLY_ALLOWED:.1e} is allowed. Try --dtype "

@@ -30,6 +30,8 @@ WORKING_VECTORS = 8
 # The share of the memory that directions and sketches may take.
 SHARE_OF_VECTORS = 0.25
 MOST_VECTORS = 64
+# Two probes of XTrace hold two each; where even these do not fit, the demand says so.
+LEAST_VECTORS = 4
 # A guess of products for the plan: 1 % took 20 to 300 on the networks of the benchmarks.
 EXPECTED = 100
 # So few parameters are multiplied one by one, without asking what probes would take.
@@ -63,7 +65,7 @@ def run_trace(
     began = time.perf_counter()
     with computing():
         objective, memory = opened(config, loaded)
-        vectors = as_rows(directions, objective)
+        vectors = as_rows(directions, objective, max_hvps=config.max_hvps, passes=1)
         most = most_vectors(memory, objective)
         demand = demand_of(config, objective, memory, most if vectors is None else len(vectors))
         prepared = prepare(config, objective, memory, demand, tell)
@@ -135,7 +137,7 @@ def _estimate(
 def most_vectors(memory: int, objective: Objective) -> int:
     """Vectors of P numbers that deflation or a sketch may hold."""
     vector = objective.size * objective.dtype.itemsize
-    return max(1, min(MOST_VECTORS, int(SHARE_OF_VECTORS * memory / vector)))
+    return max(LEAST_VECTORS, min(MOST_VECTORS, int(SHARE_OF_VECTORS * memory / vector)))
 
 
 def demand_of(
@@ -172,8 +174,26 @@ def demand_of(
     )
 
 
-def as_rows(directions: Any, objective: Objective) -> Tensor | None:
-    """Directions from a file on the device, in the objective's dtype."""
+def as_rows(directions: Any, objective: Objective, *, max_hvps: int, passes: int) -> Tensor | None:
+    """Directions from a file on the device, in the objective's dtype.
+
+    Args:
+        directions: shape (k, P), or None.
+        objective: for device and dtype.
+        max_hvps: products that may be spent; each direction takes one.
+        passes: that have to be left.
+
+    Returns:
+        The directions.
+
+    Raises:
+        InputError: where they leave no products for probes.
+    """
     if directions is None:
         return None
+    if len(directions) + passes > max_hvps:
+        raise InputError(
+            f"--deflate spends a product on each of {len(directions)} directions, and --max-hvps "
+            f"is {max_hvps}. Allow {len(directions) + passes} at least, or deflate by fewer."
+        )
     return torch.as_tensor(directions).to(device=objective.device, dtype=objective.dtype)

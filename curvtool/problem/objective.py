@@ -341,26 +341,27 @@ class Objective:
             total += value.weight * float(value.mean) if value.weight > 0 else 0.0
         return weights, total
 
-    def sample(self, examples: int, *, dtype: torch.dtype | None = None) -> Objective:
+    def sample(self, examples: int | None, *, dtype: torch.dtype | None = None) -> Objective:
         """The objective on a few examples of the first batch that it depends on.
 
         Args:
-            examples: at most so many.
+            examples: at most so many; None for all batches.
             dtype: of the sample; the objective's own by default.
 
         Returns:
-            An objective of one batch. In another dtype it has a copy of the model.
+            An objective of one batch, or all. In another dtype it has a copy of the model.
         """
         dtype = dtype or self.dtype
         return Objective(
             self.module if dtype == self.dtype else copied(self.module),
             self.loss,
-            [self._few(examples)],
+            [self._few(examples)] if examples else [self.batch(i) for i in self.active],
             device=self.device,
             dtype=dtype,
             patterns=self.patterns,
             weight_decay=self.weight_decay,
             train_mode=self.train_mode,
+            keep_data_on_device=bool(examples),
         )
 
     def _few(self, most: int) -> Batch:

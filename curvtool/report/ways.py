@@ -134,10 +134,6 @@ def _left(texts: list[str]) -> _Column:
     return _Column(texts=[set_cell_size(text, width) for text in texts])
 
 
-def _memory(number: float) -> str:
-    return numbers.memory(int(number))
-
-
 def _milliseconds(number: float) -> str:
     return f"{number:,.0f}" if number >= 99.95 else f"{number:.3g}"
 

@@ -62,6 +62,25 @@ def test_check_keeps_what_the_memory_allows() -> None:
     assert plan["bytes_kept"] < plan["memory_limit"] == 2 * 2**20
 
 
+def test_noise_that_cannot_be_measured_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no double here")
+
+    monkeypatch.setattr("curvtool.pipeline.preparing.noise_over_all", fail)
+    ended = call("check", *QUICK, "--json", "-q")
+    assert ended.code == ExitCode.DONE
+    (said,) = json.loads(ended.out)["plan"]["adjustments"]
+    assert "could not be measured" in said
+    assert "no double here" in said
+
+
+@pytest.mark.parametrize("noise", [0.2, float("nan")])
+def test_noise_over_all_examples_can_refuse(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curvtool.pipeline.preparing.noise_over_all", lambda *_, **__: noise)
+    said = refusal("check", *QUICK, code=ExitCode.NOT_A_HESSIAN)
+    assert "--dtype float64" in said
+
+
 def test_check_refuses_what_is_no_hessian(here: Path) -> None:
     problem = write_problem(here)
     said = refusal("check", *problem[1:], "--model", "hooks.py:wrong", code=ExitCode.NOT_A_HESSIAN)

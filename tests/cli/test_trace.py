@@ -119,6 +119,9 @@ def test_directions_come_from_a_run_of_the_same_matrix() -> None:
     ))
     assert "same matrix" in said
     assert "--weight-decay" in said
+    for command in ("trace", "diag"):
+        few = (command, *QUICK, "--deflate", "top.h5", "--max-hvps", "3", "-o", "other.h5")
+        assert "3 directions" in refusal(*few)
     assert call("spectrum", *QUICK, "-k", "3", "-o", "bare.h5").code == ExitCode.DONE
     said = refusal("trace", *QUICK, "--deflate", "bare.h5", "-o", "other.h5")
     assert "--vectors" in said
@@ -148,6 +151,8 @@ def test_the_diagonal_adds_up_to_the_trace() -> None:
         (("trace", "a.pt", "--method", "xtrace", "--frobenius"), "--frobenius"),
         (("trace", "a.pt", "--method", "hutch++", "--sharing", "per-batch"), "per-batch"),
         (("trace", "a.pt", "--method", "dense", "--deflate", "b.h5"), "exact"),
+        (("trace", "a.pt", "--method", "xtrace", "--max-hvps", "3"), "--max-hvps 4"),
+        (("diag", "a.pt", "--max-hvps", "1"), "greater than or equal to 2"),
         (("diag", "a.pt", "--rel-err", "nan"), "positive"),
     ],
 )
