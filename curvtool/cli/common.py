@@ -36,6 +36,7 @@ class Common:
     weight_decay: float
     train_mode: bool
     trust: bool
+    download: bool
     device: str
     dtype: DType
     memory: str | None
@@ -70,6 +71,7 @@ class Common:
             batch_size=self.batch_size,
             max_examples=self.max_examples,
             trust=self.trust,
+            download=self.download,
             params=tuple(self.params or ()),
             weight_decay=finite("--weight-decay", self.weight_decay),
             train_mode=self.train_mode,
@@ -111,6 +113,7 @@ def _shared(
     weight_decay: opt.WeightDecay = 0.0,
     train_mode: opt.TrainMode = False,
     trust: opt.Trust = False,
+    download: opt.Download = False,
     device: opt.Device = "auto",
     dtype: opt.Precision = "float32",
     memory: opt.Memory = None,

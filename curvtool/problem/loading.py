@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
-from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.batch import Loss
 from curvtool.problem.checkpoint import Checkpoint, file_sha256, load_weights, read_checkpoint
-from curvtool.problem.data import make_batches, resolve_data
+from curvtool.problem.data import Allowance, make_batches, preprocessing_of, resolve_data
 from curvtool.problem.losses import resolve_loss
 from curvtool.problem.model_sources import build_model, resolve_model
 from curvtool.problem.resolve import (
@@ -22,6 +22,8 @@ from curvtool.problem.resolve import (
 )
 from curvtool.problem.seeding import seeded
 from curvtool.problem.spec import ProblemSpec, SpecSource
+from curvtool.problem.stored import AnyBatch
+from curvtool.problem.vocabulary import vocabulary_notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +37,15 @@ class ProblemRequest:
         data: as `--data` gives it, like `source`.
         loss: as `--loss` gives it, like `name`.
         model_kwargs: parsed `key=value` pairs; likewise the two others.
-        data_kwargs: of these, `inputs` and `targets` name the parts of the data.
+        data_kwargs: of these, `inputs`, `targets`, `weights` and `transforms` are keys of [data].
         loss_kwargs: see `model_kwargs`.
         batch_size: examples a batch; above the spec's.
         max_examples: at most so many, a seeded subset.
         seed: of that subset, and of what user code draws while it builds and reads.
         trust: whether code named by a spec that came with the checkpoint may run.
+        download: whether torchvision may fetch data that are not on disk.
+        memory: bytes that data may take while they are read; what takes more than a quarter of it
+            is not kept, but read in every pass. None for no bound.
         working_directory: what paths on the command line are relative to.
     """
 
@@ -56,6 +61,8 @@ class ProblemRequest:
     max_examples: int | None = None
     seed: int = 0
     trust: bool = False
+    download: bool = False
+    memory: int | None = None
     working_directory: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
@@ -73,7 +80,7 @@ class LoadedProblem:
     Attributes:
         module: on the CPU with its weights, in the file's floating-point types and in the mode
             that its builder left it in.
-        batches: on the CPU, in a fixed order.
+        batches: on the CPU or where they are stored, in a fixed order.
         loss: of one batch.
         spec: the problem as resolved.
         checkpoint: the checkpoint's path as the user wrote it.
@@ -82,7 +89,7 @@ class LoadedProblem:
     """
 
     module: nn.Module
-    batches: list[Batch]
+    batches: list[AnyBatch]
     loss: Loss
     spec: ProblemSpec
     checkpoint: str
@@ -112,17 +119,26 @@ def load_problem(request: ProblemRequest) -> LoadedProblem:
     checkpoint = read_checkpoint(path)
     spec = resolve([*named, *_brought_sources(request, checkpoint)], checkpoint=path)
     loss = resolve_loss(spec)
+    allowance = Allowance(download=request.download)
+    if request.memory is not None:
+        allowance = replace(allowance, memory=request.memory)
+    preprocessing = preprocessing_of(spec.data)
     with seeded(request.seed):
         build = resolve_model(spec.model)
-        read = resolve_data(spec.data)
+        read = resolve_data(spec.data, allowance)
         module = build_model(spec.model, build)
         notes = load_weights(module, checkpoint, spec.model.build)
+        source = read()
+        notes += vocabulary_notes(module, source.vocabulary)
         data = make_batches(
-            read(),
+            source,
             batch_size=request.batch_size,
             default_batch_size=spec.data.batch_size,
             max_examples=request.max_examples,
             seed=request.seed,
+            preprocessing=preprocessing,
+            weights=spec.data.weights,
+            allowance=allowance,
         )
     return LoadedProblem(
         module=module,
