@@ -26,6 +26,7 @@ _GZIP = b"\x1f\x8b"
 _DELIMITERS = (",", "\t", ";", "|", " ")
 # Text of a number is at least a digit and a separator, and becomes 8 bytes.
 _WIDENED = 4
+_PIECE = 2**20
 _KNOWN: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "header": ("true or false", lambda v: isinstance(v, bool)),
     "delimiter": ("one character", lambda v: isinstance(v, str) and len(v) == 1),
@@ -157,8 +158,13 @@ def _text(path: Path, allowance: Allowance) -> io.TextIOWrapper:
 
 
 def _read_most(file: IO[bytes], most: int) -> bytes:
-    """At most one byte more than `most`."""
-    return file.read(most + 1)
+    """The whole content, or somewhat more than `most` bytes of it."""
+    pieces: list[bytes] = []
+    size = 0
+    while size <= most and (piece := file.read(_PIECE)):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
