@@ -386,4 +386,3 @@ class Objective:
                 if value.weight > 0 and value.mean.requires_grad:
                     return part
         return self.batch(self.active[0])
-
