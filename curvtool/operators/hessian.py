@@ -15,6 +15,7 @@ from torch import Tensor
 from curvtool.operators.memory import is_shortage
 from curvtool.operators.ways.base import Keeper, Pieces, embedded
 from curvtool.operators.ways.registry import way_named
+from curvtool.operators.workers import Workers
 from curvtool.problem.objective import Objective
 
 _Result = TypeVar("_Result")
@@ -35,6 +36,8 @@ class HessianOperator:
         kept: indices of the batches that something is kept of.
         bytes_kept: what that takes.
         block: vectors that `matmat` sends through one pass.
+        workers: threads that share a product's kept batches; None where one after the other is
+            multiplied.
         adjustments: sentences: what was given up when memory ran out.
 
     Raises:
@@ -55,6 +58,7 @@ class HessianOperator:
         self.objective = objective
         self.way = way
         self.block = 1
+        self.workers: Workers | None = None
         self.adjustments: list[str] = []
         self._tell = tell
         self._keeper: Keeper | None = None
@@ -141,6 +145,12 @@ class HessianOperator:
         return self._enduring(lambda: self._restricted_product(v))
 
     @property
+    def concurrent(self) -> bool:
+        """Whether workers may share its batches: a CPU's, all kept in a way that allows it."""
+        every = bool(self.kept) and not self.way_of_rest
+        return every and self._way.concurrent and self.device.type == "cpu"
+
+    @property
     def multiplies_blocks(self) -> bool:
         """Whether several vectors can go through one pass."""
         return self._way.blocks and bool(self.kept) and not self.way_of_rest
@@ -162,12 +172,17 @@ class HessianOperator:
         Hv_P = v_P * objective.weight_decay
         if self.kept and self._keeper is not None:
             with objective.missing_derivatives_named(self.kept[0]):
-                Hv_P += objective.layout.join(self._keeper.product(v))
+                Hv_P += objective.layout.join(self._kept_product(self._keeper, v))
         kept = set(self.kept)
         for index in objective.active:
             if index not in kept:
                 Hv_P += objective.layout.join(self._rebuilt(index, v))
         return Hv_P
+
+    def _kept_product(self, keeper: Keeper, v: Pieces) -> Pieces:
+        if self.workers is None:
+            return keeper.product(v)
+        return self.workers.summed(keeper.indices, lambda index: keeper.term(index, v))
 
     def _term(self, i: int, v_P: Tensor) -> Tensor:
         objective = self.objective
@@ -238,6 +253,10 @@ class HessianOperator:
         if self.block > 1:
             self.block //= 2
             self._adjust(f"Memory ran out: {self.block} vectors go through one pass.")
+            return
+        if self.workers is not None:
+            self.workers = None
+            self._adjust("Memory ran out: batches are multiplied one after the other.")
             return
         if kept:
             self._most, self._keeper = kept // 2, None

@@ -17,6 +17,7 @@ from torch.func import functional_call
 
 from curvtool.errors import InputError
 from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.calling import Calling, gradients
 from curvtool.problem.copying import copied
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
@@ -162,7 +163,7 @@ class Objective:
             PreflightError: where torch cannot differentiate the loss.
         """
         with self.missing_derivatives_named(index), twice_differentiable():
-            return _gradients(self.batch_loss(index), self.parameters, create_graph=True)
+            return gradients(self.batch_loss(index), self.parameters, create_graph=True)
 
     def batch_gradient_at(
         self, index: int, parameters: Sequence[Tensor], *, create_graph: bool = False
@@ -171,7 +172,7 @@ class Objective:
 
         def gradient() -> tuple[Tensor, ...]:
             # Within the call, since activation checkpointing runs the model again on the way back.
-            return _gradients(self.batch_loss(index), parameters, create_graph=create_graph)
+            return gradients(self.batch_loss(index), parameters, create_graph=create_graph)
 
         return self.with_parameters(parameters, gradient)
 
@@ -185,7 +186,7 @@ class Objective:
         names = [f"module.{name}" for name in self.layout.names]
         replaced = dict(zip(names, parameters, strict=True))
         with twice_differentiable():
-            result: _Result = functional_call(_Calling(self.module, run), replaced, ())
+            result: _Result = functional_call(Calling(self.module, run), replaced, ())
         return result
 
     def shapes(self, index: int) -> tuple[torch.Size, ...]:
@@ -344,17 +345,30 @@ class Objective:
         Returns:
             An objective of one batch, or all. In another dtype it has a copy of the model.
         """
+        batches: Sequence[AnyBatch] = (
+            [self._few(examples)] if examples else [self._data.as_used(i) for i in self.active]
+        )
+        return self.of_batches(batches, dtype=dtype, keep_data_on_device=bool(examples))
+
+    def of_batches(
+        self,
+        batches: Sequence[AnyBatch],
+        *,
+        dtype: torch.dtype | None = None,
+        keep_data_on_device: bool = True,
+    ) -> Objective:
+        """The same objective over other batches; in another dtype it has a copy of the model."""
         dtype = dtype or self.dtype
         return Objective(
             self.module if dtype == self.dtype else copied(self.module),
             self.loss,
-            [self._few(examples)] if examples else [self._data.as_used(i) for i in self.active],
+            batches,
             device=self.device,
             dtype=dtype,
             patterns=self.patterns,
             weight_decay=self.weight_decay,
             train_mode=self.train_mode,
-            keep_data_on_device=bool(examples),
+            keep_data_on_device=keep_data_on_device,
         )
 
     def _few(self, most: int) -> Batch:
@@ -367,24 +381,3 @@ class Objective:
                 if value.weight > 0 and value.mean.requires_grad:
                     return part
         return self.batch(self.active[0])
-
-
-class _Calling(nn.Module):
-    """A function as a module, so that the parameters can be replaced while it runs."""
-
-    def __init__(self, module: nn.Module, function: Callable[[], object]) -> None:
-        super().__init__()
-        self.module = module
-        self._function = function
-
-    def forward(self) -> object:
-        return self._function()
-
-
-def _gradients(
-    loss: Tensor, parameters: Sequence[Tensor], *, create_graph: bool
-) -> tuple[Tensor, ...]:
-    """Gradient of a loss, zeros where it does not depend on a parameter."""
-    if not loss.requires_grad:
-        return tuple(torch.zeros_like(p) for p in parameters)
-    return torch.autograd.grad(loss, parameters, create_graph=create_graph, materialize_grads=True)

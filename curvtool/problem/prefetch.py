@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import final
@@ -24,6 +25,7 @@ class Prefetcher:
         self._last: tuple[int, Batch] | None = None
         self._ahead: tuple[int, Future[Batch]] | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._asking = threading.Lock()
 
     def batch(self, index: int) -> Batch:
         """Batch `index`; whatever reading it raises comes through.
@@ -34,6 +36,10 @@ class Prefetcher:
         Returns:
             The batch; the same object where the same index is asked for again.
         """
+        with self._asking:
+            return self._batch(index)
+
+    def _batch(self, index: int) -> Batch:
         if self._last is not None:
             if self._last[0] == index:
                 return self._last[1]

@@ -15,6 +15,7 @@ from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.ways.registry import WAYS
 from curvtool.operators.ways.reverse import graph_bytes
 from curvtool.operators.ways.traced import traced_forward
+from curvtool.operators.workers import Workers
 from tests.conformance import LAWS, Law
 from tests.objectives import CASES, normal, truth
 
@@ -59,6 +60,14 @@ def _halved(name: str) -> HessianOperator:
     return HessianOperator(objective, graph_memory=0)
 
 
+def _shared(name: str) -> HessianOperator:
+    """Batches made by two threads at once, the last one of an odd number by the caller."""
+    operator = HessianOperator(CASES[name].objective())
+    assert operator.concurrent
+    operator.workers = Workers(2)
+    return operator
+
+
 # Their forward derivatives of LayerNorm are not differentiable: silently wrong.
 WITH_LAYER_NORM = {"gpt", "tied"}
 EXACT = [name for name, way in WAYS.items() if way.exact]
@@ -73,6 +82,7 @@ MADE: dict[str, tuple[Callable[[str], HessianOperator], Collection[str]]] = {
     "mixed-linearized": (_mixed_linearized, ("tanh",)),
     "halved": (_halved, CASES.keys() - {"constant-batches"}),
     "float32": (_single, CASES.keys()),
+    "shared": (_shared, CASES.keys()),
 }
 
 

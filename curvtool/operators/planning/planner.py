@@ -16,10 +16,12 @@ from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.measure import dense_share, graph_nodes
 from curvtool.operators.memory import is_shortage
 from curvtool.operators.planning.costs import BatchCost, Costs
+from curvtool.operators.planning.sharing import Sharing, try_sharing
 from curvtool.operators.planning.trials import FirstBatch, Trial, apart
 from curvtool.operators.ways.compile_probe import CompileFailure, probe_compilation
 from curvtool.operators.ways.registry import way_named
 from curvtool.operators.ways.traced import traced_reverse
+from curvtool.operators.workers import Workers
 from curvtool.problem.objective import Objective
 from curvtool.problem.wording import first_line
 from curvtool.results import Forecast, Verdict, WayTrial
@@ -103,7 +105,10 @@ def plan_products(
     planner.start(checked if way == "auto" else way)
     if way == "auto":
         planner.choose_rest()
+    planner.try_sharing()
+    if way == "auto":
         planner.try_compiled()
+    workers = planner.divided()
     costs = planner.costs()
     seconds = time.perf_counter() - began
     operator = HessianOperator(
@@ -113,9 +118,11 @@ def plan_products(
         graph_memory=costs.room,
         tell=tell,
     )
+    if workers and operator.concurrent:
+        operator.workers = Workers(workers)
     return Planned(
         operator=operator,
-        reason="named by --hvp" if way != "auto" else planner.reason(),
+        reason=planner.reason(named=way != "auto"),
         forecast=costs.forecast(reserved=reserved),
         trials=planner.records(),
         seconds=seconds,
@@ -151,6 +158,7 @@ class _Planner:
         self.batches = examples / objective.examples(self.batch.index)
         self.trials: list[Trial] = []
         self.left_out: list[WayTrial] = []
+        self.sharing: Sharing | None = None  # of the first trial's way
 
     def start(self, way: str) -> None:
         """Try the way that has been checked, and what serves batches there is no room for."""
@@ -194,6 +202,30 @@ class _Planner:
         self.trials.append(trial)
         return trial
 
+    def try_sharing(self) -> None:
+        """Multiply several batches at once where all are kept and that is faster."""
+        if self.rest is not None:
+            return
+        costs = self.costs()
+        taken = self.batches * self.first.bytes_kept + self.first.bytes_peak
+        room = float("inf") if self.memory is None else self.memory - taken
+        with self.objective.missing_derivatives_named(self.batch.index):
+            self.sharing = try_sharing(
+                self.objective, self.first, solve=costs.seconds, batches=self.batches, room=room
+            )
+
+    def divided(self) -> int:
+        """Halve the batches as measured; workers to share them, 0 for none."""
+        if self.chosen is not self.first:
+            self.sharing = None
+        if self.sharing is None:
+            return 0
+        for _ in range(self.sharing.halvings):
+            if not self.objective.halve_batches():
+                self.sharing = None
+                return 0
+        return self.sharing.workers
+
     def try_compiled(self) -> None:
         """Compile where the solve is long enough to try, and choose it where it pays."""
         if self.first.way.name != "retained-graph":
@@ -226,7 +258,8 @@ class _Planner:
             self._leave_out_compiled(Verdict.REFUSED, first_line(error, most=200))
             return
         # Against the same program uncompiled, which is about as fast as the graph it came from.
-        if report.compile_seconds > (1 - 1 / report.gain) * predicted:
+        shared = self.sharing.factor if self.sharing else 1.0
+        if report.compile_seconds > (1 - 1 / (report.gain * shared)) * predicted:
             self._leave_out_compiled(
                 Verdict.RIGHT,
                 f"{report.gain:.2f} times as fast as uncompiled, which {predicted:.0f} s of "
@@ -275,15 +308,29 @@ class _Planner:
         if chosen is None:
             chosen, rest = self.chosen, self.rest
         return Costs(
-            chosen=_cost(chosen),
+            chosen=_cost(chosen, self.sharing if chosen is self.first else None),
             rest=None if rest is None else _cost(rest),
             products=self.products,
             batches=self.batches,
             memory=self.memory,
         )
 
-    def reason(self) -> str:
-        """Why the chosen way."""
+    def reason(self, *, named: bool) -> str:
+        """Why the chosen way, and how it is run."""
+        why = "named by --hvp" if named else self._reason()
+        if self.sharing is None:
+            return why
+        halved = (
+            f" (each halved {'once' if n == 1 else f'{n} times'})"
+            if (n := self.sharing.halvings)
+            else ""
+        )
+        return (
+            f"{why}; {self.sharing.workers} batches{halved} at once, "
+            f"{1 / self.sharing.factor:.2f} times as fast as one after the other"
+        )
+
+    def _reason(self) -> str:
         costs = self.costs()
         if self.chosen.way.keeps and not costs.kept:
             return "no batch's graph fits into the memory, so that every product starts afresh"
@@ -312,12 +359,12 @@ class _Planner:
         return (*made, *self.left_out)
 
 
-def _cost(trial: Trial) -> BatchCost:
+def _cost(trial: Trial, sharing: Sharing | None = None) -> BatchCost:
     return BatchCost(
-        seconds=trial.seconds,
+        seconds=trial.seconds * (sharing.factor if sharing else 1.0),
         setup=trial.setup,
         bytes_kept=trial.bytes_kept,
-        bytes_peak=trial.bytes_peak,
+        bytes_peak=trial.bytes_peak + (sharing.bytes if sharing else 0),
         keeps=trial.way.keeps,
         traced=trial.way.name in {"compiled", "linearized"},
     )

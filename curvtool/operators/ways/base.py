@@ -71,6 +71,8 @@ class Way:
         exact: whether it differentiates, rather than takes differences.
         checked_as: the way whose derivatives these are, which the preflight can check quickly.
         blocks: whether a block of vectors can cost less than so many products.
+        concurrent: whether threads may make the parts of different kept batches at once, and may
+            gain by it.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Way:
     exact: bool = True
     checked_as: str = ""
     blocks: bool = False
+    concurrent: bool = False
 
     @property
     def keeps(self) -> bool:

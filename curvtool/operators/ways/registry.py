@@ -17,6 +17,7 @@ _ALL = (
         "the gradient's graph kept, one backward pass",
         keeper=RetainedGraphs,
         blocks=True,
+        concurrent=True,
     ),
     Way(
         "compiled",
@@ -30,6 +31,7 @@ _ALL = (
         keeper=Linearizations,
         rest="forward-over-reverse",
         checked_as="forward-over-reverse",
+        concurrent=True,
     ),
     Way("reverse-over-reverse", "backward through the gradient", rebuild=reverse_over_reverse),
     Way("forward-over-reverse", "the gradient along v", rebuild=forward_over_reverse),
