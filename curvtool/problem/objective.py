@@ -18,9 +18,11 @@ from torch.func import functional_call
 from curvtool.errors import InputError
 from curvtool.problem.batch import Batch, Loss
 from curvtool.problem.copying import copied
+from curvtool.problem.coupling import coupling_notes
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
 from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
+from curvtool.problem.scores import Score
 from curvtool.problem.twice import (
     AttentionSeen,
     prepare_modules,
@@ -40,14 +42,14 @@ class Evaluation:
         loss: the dataset mean, weight decay included.
         gradient_P: its gradient, shape (P,).
         batch_weights: each batch's share of the mean before division, shape (B,).
-        accuracy: share of right predictions, None where the loss has no classes.
+        score: right predictions, or the errors of real ones, where the loss counts them.
         uses_attention: whether the model called fused attention (now on the math kernel).
     """
 
     loss: float
     gradient_P: Tensor
     batch_weights: tuple[float, ...]
-    accuracy: float | None
+    score: Score
     uses_attention: bool
 
 
@@ -81,17 +83,17 @@ class Objective:
         self.train_mode = train_mode
         self.layout: ParameterLayout
         self.layout, self.parameters, self.notes = lay_out(self.module, patterns)
-        coupled = prepare_modules(self.module)
-        if coupled:
-            self.notes.append(
-                f"BatchNorm in train mode ({coupled[0]}{', ...' if len(coupled) > 1 else ''}) "
-                "couples the examples of a batch: the batch size is part of this H."
-            )
+        self.notes += coupling_notes(loss, prepare_modules(self.module), batches)
         self._batches = tuple(b.moved(device, dtype) if keep_data_on_device else b for b in batches)
         self._resident = keep_data_on_device
         self._origins = tuple(range(len(self._batches)))
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
+
+    @property
+    def couples(self) -> bool:
+        """Whether a batch's loss may be no mean over its examples."""
+        return self.train_mode or self.loss.couples
 
     @property
     def size(self) -> int:
@@ -222,7 +224,7 @@ class Objective:
         gradient_P = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         weights: list[float] = []
-        correct = counted = 0
+        score = Score()
         attention = AttentionSeen()
         reached = [False] * len(self.parameters)
         for index in range(self.num_batches):
@@ -238,8 +240,7 @@ class Objective:
                     reached = [r or g is not None for r, g in zip(reached, found, strict=True)]
                     gradient_P.add_(self._joined(found), alpha=value.weight)
             total += value.mean.detach().to(torch.float64) * value.weight
-            if value.correct is not None and value.counted is not None:
-                correct, counted = correct + value.correct, counted + value.counted
+            score = score.joined(value.score)
         denominator = sum(weights)
         if denominator <= 0:
             raise InputError(
@@ -263,7 +264,7 @@ class Objective:
             loss=loss,
             gradient_P=gradient_P,
             batch_weights=self._weights,
-            accuracy=correct / counted if counted else None,
+            score=score,
             uses_attention=attention.seen,
         )
 
