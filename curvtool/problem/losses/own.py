@@ -174,12 +174,12 @@ class OwnLoss:
         # Sums round by eps of their size for every example or so; transformers take their losses
         # in float32 whatever the model's type.
         eps = max(torch.finfo(mean.dtype).eps, torch.finfo(torch.float32).eps)
-        if abs(total - weight * float(mean)) <= 1e3 * eps * size:
+        if abs(total - weight * float(mean.detach())) <= 1e3 * eps * size:
             return
         raise InputError(
             f"{self.name} expected the model's loss to be a mean over {weight:,.0f} labels or "
             f"examples of a batch; the losses of the batch's two parts do not add up to it "
-            f"({total / weight:.6g} instead of {float(mean):.6g}). Say what it divides by "
+            f"({total / weight:.6g} instead of {float(mean.detach()):.6g}). Say what it divides by "
             f"(--loss-kwargs weight=labels, next or examples), or couples=true if the examples of "
             f"a batch depend on each other."
         )
