@@ -85,7 +85,8 @@ def next_token(model: nn.Module, values: Any) -> Tensor:
 
 def of_pairs(model: nn.Module, values: Any) -> Tensor:
     a, b = (F.normalize(t) for t in model(*values))
-    similar = model.logit_scale.exp() * a @ b.T
+    scale: Tensor = dict(model.named_parameters())["logit_scale"]
+    similar = scale.exp() * a @ b.T
     own = torch.arange(len(a))
     return (F.cross_entropy(similar, own) + F.cross_entropy(similar.T, own)) / 2
 
