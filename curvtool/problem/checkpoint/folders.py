@@ -10,7 +10,7 @@ from curvtool.problem.checkpoint.formats.members import require_inside
 from curvtool.problem.checkpoint.kind import INDEX_SUFFIX, Kind, kind_of_file
 from curvtool.problem.wording import did_you_mean, listed
 
-_EXPECTED = "expected a checkpoint"
+_EXPECTED = "expected a checkpoint, a file or a folder"
 CONFIG = "config.json"
 # By the habits of Hugging Face libraries; safetensors first, as they do.
 _WEIGHTS = (

@@ -12,7 +12,7 @@ from curvtool.problem.wording import listed
 
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46")  # after the pickle protocol's own bytes
 INDEX_SUFFIX = ".index.json"
-_EXPECTED = "expected a checkpoint"
+_EXPECTED = "expected a checkpoint written by torch.save or safetensors"
 _RESAVE = 'Save the weights again with torch.save(model.state_dict(), "weights.pt").'
 
 # First bytes, what they are, and what to do instead.

@@ -31,8 +31,8 @@ def best_variant(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) 
 
 
 def _variants(tensors: Mapping[str, Tensor]) -> Iterator[Variant]:
+    yield from _unprefixed(tensors)
     for taken, named in _unprefixed(tensors):
-        yield taken, named
         inner = {_bare(key): value for key, value in named.items()}
         if len(inner) == len(named) and inner.keys() != named.keys():
             yield taken, inner
