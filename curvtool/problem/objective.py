@@ -81,6 +81,7 @@ class Objective:
         self.patterns = tuple(patterns)
         self.weight_decay = weight_decay
         self.train_mode = train_mode
+        self.couples = train_mode or loss.couples  # whether batches may be no means over examples
         self.layout: ParameterLayout
         self.layout, self.parameters, self.notes = lay_out(self.module, patterns)
         self.notes += coupling_notes(loss, prepare_modules(self.module), batches)
@@ -89,11 +90,6 @@ class Objective:
         self._origins = tuple(range(len(self._batches)))
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
-
-    @property
-    def couples(self) -> bool:
-        """Whether a batch's loss may be no mean over its examples."""
-        return self.train_mode or self.loss.couples
 
     @property
     def size(self) -> int:
