@@ -16,6 +16,7 @@ Probes = Literal["rademacher", "gaussian"]
 Sharing = Literal["auto", "per-batch", "shared"]
 Accuracy = Literal["values", "vectors"]
 Certify = Literal["combinations", "full"]
+Weights = Literal["model", "ema"]
 DType = Literal["float32", "float64"]
 Way = Literal[
     "auto",
@@ -57,10 +58,14 @@ class ProblemConfig:
     """Model, data and loss as the command line names them, and how they are evaluated.
 
     Attributes:
-        checkpoint: the file with the weights.
+        checkpoint: the file or folder with the weights.
+        key: the place of the weights inside it, dotted.
+        weights: those that were trained, or their running average.
+        partial: whether to load what fits, and to note what does not.
         problem: a TOML problem file.
         model: what `[model] build` takes; `data` and `loss` likewise.
         model_kwargs: `key=value` pairs; likewise the two others.
+        output: the model's output that the loss reads.
         batch_size: examples a batch.
         max_examples: a seeded subset of so many.
         trust: whether a spec that came with the checkpoint may name code.
@@ -68,9 +73,13 @@ class ProblemConfig:
         params: shell patterns of the parameters to differentiate; empty for all.
         weight_decay: W: adds W I to H.
         train_mode: whether the model stands in train mode.
+        skip_unused: whether parameters that the loss never reaches are left out of P.
     """
 
     checkpoint: Path
+    key: str | None = None
+    weights: Weights = "model"
+    partial: bool = False
     problem: Path | None = None
     model: str | None = None
     data: str | None = None
@@ -78,6 +87,7 @@ class ProblemConfig:
     model_kwargs: Mapping[str, object] = field(default_factory=dict)
     data_kwargs: Mapping[str, object] = field(default_factory=dict)
     loss_kwargs: Mapping[str, object] = field(default_factory=dict)
+    output: str | None = None
     batch_size: int | None = None
     max_examples: int | None = None
     trust: bool = False
@@ -85,6 +95,7 @@ class ProblemConfig:
     params: Sequence[str] = ()
     weight_decay: float = 0.0
     train_mode: bool = False
+    skip_unused: bool = False
 
 
 @final

@@ -13,7 +13,7 @@ from typing import Any, final
 from curvtool.cli import options as opt
 from curvtool.cli.guard import guarded
 from curvtool.cli.values import device_name, finite, parse_bytes
-from curvtool.config import ComputeConfig, DType, ProblemConfig, Way
+from curvtool.config import ComputeConfig, DType, ProblemConfig, Way, Weights
 from curvtool.errors import UsageError
 
 
@@ -23,6 +23,9 @@ class Common:
     """The shared options as they were typed."""
 
     checkpoint: Path
+    key: str | None
+    weights: Weights
+    partial: bool
     problem: Path | None
     model: str | None
     model_kwargs: list[str] | None
@@ -30,11 +33,13 @@ class Common:
     data_kwargs: list[str] | None
     loss: str | None
     loss_kwargs: list[str] | None
+    output: str | None
     batch_size: int | None
     max_examples: int | None
     params: list[str] | None
     weight_decay: float
     train_mode: bool
+    skip_unused: bool
     trust: bool
     download: bool
     device: str
@@ -59,8 +64,13 @@ class Common:
 
         if self.quiet and self.verbose:
             raise UsageError("--quiet and --verbose contradict each other; leave one out.")
+        if self.key is not None and self.weights == "ema":
+            raise UsageError("--key names the weights already; leave --weights ema out.")
         return ProblemConfig(
             checkpoint=self.checkpoint,
+            key=self.key,
+            weights=self.weights,
+            partial=self.partial,
             problem=self.problem,
             model=self.model,
             data=self.data,
@@ -68,6 +78,7 @@ class Common:
             model_kwargs=parse_key_values(self.model_kwargs or [], option="--model-kwargs"),
             data_kwargs=parse_key_values(self.data_kwargs or [], option="--data-kwargs"),
             loss_kwargs=parse_key_values(self.loss_kwargs or [], option="--loss-kwargs"),
+            output=self.output,
             batch_size=self.batch_size,
             max_examples=self.max_examples,
             trust=self.trust,
@@ -75,6 +86,7 @@ class Common:
             params=tuple(self.params or ()),
             weight_decay=finite("--weight-decay", self.weight_decay),
             train_mode=self.train_mode,
+            skip_unused=self.skip_unused,
         )
 
     def compute_config(self, hvp: Way = "auto") -> ComputeConfig:
@@ -100,6 +112,9 @@ class Common:
 
 def _shared(
     *,
+    key: opt.Key = None,
+    weights: opt.WhichWeights = "model",
+    partial: opt.Partial = False,
     problem: opt.Problem = None,
     model: opt.Model = None,
     model_kwargs: opt.ModelKwargs = None,
@@ -107,11 +122,13 @@ def _shared(
     data_kwargs: opt.DataKwargs = None,
     loss: opt.Loss = None,
     loss_kwargs: opt.LossKwargs = None,
+    output: opt.Output = None,
     batch_size: opt.BatchSize = None,
     max_examples: opt.MaxExamples = None,
     params: opt.Params = None,
     weight_decay: opt.WeightDecay = 0.0,
     train_mode: opt.TrainMode = False,
+    skip_unused: opt.SkipUnused = False,
     trust: opt.Trust = False,
     download: opt.Download = False,
     device: opt.Device = "auto",

@@ -7,14 +7,32 @@ from typing import Annotated
 
 import typer
 
-from curvtool.config import DType, Way
+from curvtool.config import DType, Way, Weights
 
 PROBLEM = "Problem: model, data and loss"
 COMPUTE = "Computation"
 OUTPUT = "Output"
 
 Checkpoint = Annotated[
-    Path, typer.Argument(help="File with the trained weights.", show_default=False)
+    Path, typer.Argument(help="File or folder with the trained weights.", show_default=False)
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="Place of the weights in the file, e.g. generator.state_dict.", rich_help_panel=PROBLEM
+    ),
+]
+WhichWeights = Annotated[
+    Weights,
+    typer.Option("--weights", help="Trained, or their running average.", rich_help_panel=PROBLEM),
+]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="Load what fits, and list the rest in the report.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 Problem = Annotated[
     Path | None,
@@ -27,7 +45,8 @@ Problem = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="mlp, cnn, gpt, torchvision:NAME, FILE.py:BUILD or PACKAGE.MODULE:BUILD.",
+        help="mlp, cnn, gpt, torchvision:NAME, timm:NAME, hf, FILE.py:BUILD or "
+        "PACKAGE.MODULE:BUILD.",
         rich_help_panel=PROBLEM,
     ),
 ]
@@ -42,7 +61,9 @@ Data = Annotated[
 Loss = Annotated[
     str | None,
     typer.Option(
-        help="cross_entropy, mse, bce (with logits), nll or FILE.py:LOSS.", rich_help_panel=PROBLEM
+        help="cross_entropy, mse, bce (with logits), nll, huber, causal_lm, masked_lm, "
+        "contrastive, hf (the model's own) or FILE.py:LOSS.",
+        rich_help_panel=PROBLEM,
     ),
 ]
 ModelKwargs = Annotated[
@@ -59,6 +80,13 @@ DataKwargs = Annotated[
 LossKwargs = Annotated[
     list[str] | None, typer.Option(help="key=value for the loss.", rich_help_panel=PROBLEM)
 ]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of several outputs of the model the loss reads: name or place.",
+        rich_help_panel=PROBLEM,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(min=1, help="Examples a batch; H does not depend on it.", rich_help_panel=PROBLEM),
@@ -70,7 +98,7 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Run code named by a spec that came with the checkpoint.",
+        help="Run code that came with the checkpoint: named by its spec, or a program.",
         rich_help_panel=PROBLEM,
     ),
 ]
@@ -92,6 +120,14 @@ WeightDecay = Annotated[
 TrainMode = Annotated[
     bool,
     typer.Option("--train-mode", help="Model in train mode, not eval.", rich_help_panel=PROBLEM),
+]
+SkipUnused = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unused",
+        help="Leave out parameters that the loss never reaches.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)]

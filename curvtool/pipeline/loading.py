@@ -71,12 +71,16 @@ def load(config: Config, *, working_directory: Path) -> Loaded:
             model_kwargs=p.model_kwargs,
             data_kwargs=p.data_kwargs,
             loss_kwargs=p.loss_kwargs,
+            output=p.output,
             batch_size=p.batch_size,
             max_examples=p.max_examples,
             seed=config.compute.seed,
             trust=p.trust,
             download=p.download,
             memory=config.compute.memory or default_memory(torch.device("cpu")),
+            key=p.key,
+            average=p.weights == "ema",
+            partial=p.partial,
             working_directory=working_directory,
         )
     )

@@ -28,6 +28,7 @@ from curvtool.problem.wording import did_you_mean, first_line, kind_of, listed, 
 RESERVED = frozenset({
     *("torchvision", "npz", "npy", "imagefolder", "csv", "parquet", "arrow", "hdf5"),
     *("safetensors", "pt", "text", "hf", "webdataset"),
+    "timm",
 })
 
 _files: dict[Path, ModuleType] = {}

@@ -19,10 +19,12 @@ from curvtool.errors import InputError
 from curvtool.problem.batch import Batch, Loss
 from curvtool.problem.calling import Calling, gradients
 from curvtool.problem.copying import copied
+from curvtool.problem.coupling import coupling_notes
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
 from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
 from curvtool.problem.residency import Residency
+from curvtool.problem.scores import Score
 from curvtool.problem.stored import AnyBatch
 from curvtool.problem.twice import (
     AttentionSeen,
@@ -43,14 +45,14 @@ class Evaluation:
         loss: the dataset mean, weight decay included.
         gradient_P: its gradient, shape (P,).
         batch_weights: each batch's share of the mean before division, shape (B,).
-        accuracy: share of right predictions, None where the loss has no classes.
+        score: right predictions, or the errors of real ones, where the loss counts them.
         uses_attention: whether the model called fused attention (now on the math kernel).
     """
 
     loss: float
     gradient_P: Tensor
     batch_weights: tuple[float, ...]
-    accuracy: float | None
+    score: Score
     uses_attention: bool
 
 
@@ -82,14 +84,10 @@ class Objective:
         self.patterns = tuple(patterns)
         self.weight_decay = weight_decay
         self.train_mode = train_mode
+        self.couples = train_mode or loss.couples  # whether batches may be no means over examples
         self.layout: ParameterLayout
         self.layout, self.parameters, self.notes = lay_out(self.module, patterns)
-        coupled = prepare_modules(self.module)
-        if coupled:
-            self.notes.append(
-                f"BatchNorm in train mode ({coupled[0]}{', ...' if len(coupled) > 1 else ''}) "
-                "couples the examples of a batch: the batch size is part of this H."
-            )
+        self.notes += coupling_notes(loss, prepare_modules(self.module), batches)
         self._data = Residency(batches, device=device, dtype=dtype, keep=keep_data_on_device)
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
@@ -222,7 +220,7 @@ class Objective:
         gradient_P = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         weights: list[float] = []
-        correct = counted = 0
+        score = Score()
         attention = AttentionSeen()
         reached = [False] * len(self.parameters)
         for index in range(self.num_batches):
@@ -238,8 +236,7 @@ class Objective:
                     reached = [r or g is not None for r, g in zip(reached, found, strict=True)]
                     gradient_P.add_(self._joined(found), alpha=value.weight)
             total += value.mean.detach().to(torch.float64) * value.weight
-            if value.correct is not None and value.counted is not None:
-                correct, counted = correct + value.correct, counted + value.counted
+            score = score.joined(value.score)
         denominator = sum(weights)
         if denominator <= 0:
             raise InputError(
@@ -263,7 +260,7 @@ class Objective:
             loss=loss,
             gradient_P=gradient_P,
             batch_weights=self._weights,
-            accuracy=correct / counted if counted else None,
+            score=score,
             uses_attention=attention.seen,
         )
 
@@ -286,7 +283,10 @@ class Objective:
                 "parameters the loss reaches."
             )
         names = [name for name, r in zip(self.layout.names, reached, strict=True) if not r]
-        note = f"The loss never reaches {listed(names, most=MOST_NAMES)}: their part of H is zero."
+        some = listed(names, most=MOST_NAMES)
+        note = (
+            f"The loss never reaches {some}: their part of H is zero (--skip-unused leaves it out)."
+        )
         if names and note not in self.notes:
             self.notes.append(note)
 

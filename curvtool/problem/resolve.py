@@ -22,9 +22,12 @@ from curvtool.problem.spec import (
 )
 
 _EXAMPLES = {
-    "model": ("file.py:build", "mlp, cnn, gpt, torchvision:NAME, file.py:build"),
+    "model": ("file.py:build", "mlp, cnn, gpt, torchvision:NAME, timm:NAME, hf, file.py:build"),
     "data": ("file.py:dataset", "npz:FILE, csv:FILE, torchvision:NAME, file.py:dataset"),
-    "loss": ("cross_entropy", "cross_entropy, mse, bce, nll, file.py:loss"),
+    "loss": (
+        "cross_entropy",
+        "cross_entropy, mse, bce, nll, huber, causal_lm, masked_lm, file.py:loss",
+    ),
 }
 
 _KEYS_OF_DATA = ("inputs", "targets", "weights", "transforms")
@@ -35,8 +38,9 @@ def command_line_source(
     heads: Mapping[str, str | None],
     kwargs: Mapping[str, Mapping[str, object]],
     working_directory: Path,
+    output: str | None = None,
 ) -> SpecSource:
-    """What `--model`, `--data`, `--loss` and their `--...-kwargs` say.
+    """What `--model`, `--data`, `--loss`, `--output` and their `--...-kwargs` say.
 
     `inputs`, `targets`, `weights` and `transforms` among the data's key=value pairs are keys of
     [data], not arguments, since the command line has no other place for them.
@@ -45,6 +49,7 @@ def command_line_source(
         heads: for each section, the option's value or None.
         kwargs: for each section, the parsed pairs.
         working_directory: what relative paths are relative to.
+        output: the model's output that the loss reads.
 
     Returns:
         The source that outranks all others.
@@ -55,6 +60,8 @@ def command_line_source(
         given = dict(kwargs.get(name, {}))
         if heads.get(name) is not None:
             section[head] = heads[name]
+        if name == "model" and output is not None:
+            section["output"] = output
         if name == "data":
             section |= {key: given.pop(key) for key in _KEYS_OF_DATA if key in given}
         if given:
@@ -80,17 +87,19 @@ def found_sources(checkpoint: Path, working_directory: Path, *, trust: bool) -> 
     """Problem files found without being named, the most particular first.
 
     Args:
-        checkpoint: the checkpoint, beside which `<stem>.toml` and `curvtool.toml` are sought.
+        checkpoint: the checkpoint, beside which `<stem>.toml` and `curvtool.toml` are sought; in
+            a folder that is one, `curvtool.toml` is sought first.
         working_directory: where `curvtool.toml` is sought last.
         trust: whether their hooks may run even where they lie outside `working_directory`.
 
     Returns:
-        At most three sources, each file once.
+        At most four sources, each file once.
     """
     home = working_directory.resolve()
     sources: list[SpecSource] = []
     seen: set[Path] = set()
     for path in (
+        checkpoint / "curvtool.toml",
         checkpoint.with_suffix(".toml"),
         checkpoint.parent / "curvtool.toml",
         working_directory / "curvtool.toml",
@@ -131,7 +140,7 @@ def resolve(sources: Sequence[SpecSource], *, checkpoint: Path) -> ProblemSpec:
     if inputs is not None and not isinstance(inputs, list | tuple):
         inputs = (inputs,)
     return ProblemSpec(
-        ModelSpec(model.section["build"], model.origin, model.kwargs),
+        ModelSpec(model.section["build"], model.origin, model.kwargs, _text(model, "output")),
         DataSpec(
             source=data.section["source"],
             origin=data.origin,
@@ -159,6 +168,12 @@ class _Part:
     origin: Origin
     kwargs: dict[str, object]
     bases: dict[str, Path]
+
+
+def _text(part: _Part, key: str) -> str | None:
+    """A name, or a place among the outputs."""
+    value = part.section.get(key)
+    return None if value is None else str(value)
 
 
 def _merged(name: str, sources: Sequence[SpecSource]) -> _Part | None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from curvtool.problem.checkpoint import tensors_sha256
 from curvtool.problem.loading import LoadedProblem, ProblemRequest, load_problem
 from curvtool.problem.models import BUILTIN_MODELS
 from curvtool.problem.save import save_checkpoint
@@ -43,17 +44,18 @@ def test_a_self_describing_checkpoint_needs_nothing_else(folder: Path) -> None:
     assert [batch.examples for batch in problem.batches] == [8, 8, 4]
     assert problem.examples == 20
     value = problem.loss(problem.module, problem.batches[0].fetched(), score=True)
-    assert value.weight == value.counted == 8
+    assert value.weight == value.score.counted == 8
     assert problem.notes == []
     assert problem.checkpoint == "c.pt"
     checkpoint_sha256 = hashlib.sha256((folder / "c.pt").read_bytes()).hexdigest()
     assert problem.hashes["checkpoint_sha256"] == checkpoint_sha256
+    assert problem.hashes["tensors_sha256"] == tensors_sha256(problem.module.state_dict())
     # Of the numbers, not of the file: another division, and the file written anew, change nothing.
     with np.load(folder / "d.npz") as arrays:
         np.savez_compressed(folder / "e.npz", **arrays)
     other = load(folder, data="npz:e.npz", batch_size=3).hashes
     assert other == problem.hashes
-    assert set(other) == {"checkpoint_sha256", "data_sha256"}
+    assert set(other) == {"checkpoint_sha256", "data_sha256", "tensors_sha256"}
     written = problem.spec.as_dict()
     assert {key: written[key] | {"from": 0} for key in written} == {
         key: PROBLEM[key] | {"from": 0} for key in PROBLEM
@@ -105,7 +107,7 @@ def test_cheap_refusals_come_before_weights_and_data_are_read(
     def unread(*args: object, **kwargs: object) -> None:
         raise AssertionError("read too early")
 
-    for name in ("load_weights", "make_batches", "file_sha256", "build_model"):
+    for name in ("load_weights", "make_batches", "files_sha256", "build_model"):
         monkeypatch.setattr(f"curvtool.problem.loading.{name}", unread)
     refusal(lambda: load(folder, loss="msee"), came="'msee'", remedy='"mse"?')
     refusal(lambda: load(folder, model="m.py:f"), came="there is none", remedy="Correct the path")
