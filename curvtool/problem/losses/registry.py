@@ -88,8 +88,8 @@ def resolve_loss(problem: ProblemSpec) -> Loss:
 def _no_weights(name: str, weights: str) -> InputError:
     return InputError(
         f"{name} expected data without weights, since it is no sum over predictions that they "
-        f"could be factors of; weights = {weights!r} is set under [data]. Leave it out, and weigh the "
-        f"examples in a loss of your own."
+        f"could be factors of; weights = {weights!r} is set under [data]. Leave it out, and weigh "
+        f"the examples in a loss of your own."
     )
 
 

@@ -99,8 +99,9 @@ def _inside(folder: Path, name: object) -> Path:
 
 def _json(path: Path) -> Mapping[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(_MOST_JSON))
+        if path.stat().st_size > _MOST_JSON:
+            raise ValueError("larger than such a file is")
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, _WHAT, error, "Copy the folder whole, or save it again.") from error
     if not isinstance(content, Mapping):

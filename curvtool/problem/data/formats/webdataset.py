@@ -90,9 +90,9 @@ def _read(spec: DataSpec, shards: Sequence[Path], mode: str, allowance: Allowanc
     examples: dict[str, dict[str, _Member]] = {}
     for number, shard in enumerate(shards):
         for member in _members(shard):
-            folder, _, base = member.name.rpartition("/")
+            folder, slash, base = member.name.rpartition("/")
             key, _, suffix = base.partition(".")
-            parts = examples.setdefault(f"{number}:{folder}/{key}", {})
+            parts = examples.setdefault(f"{number}:{folder}{slash}{key}", {})
             parts[suffix.lower()] = member
     suffixes = {suffix for parts in examples.values() for suffix in parts}
     inputs = spec.inputs or _first(suffixes & _PICTURES)
