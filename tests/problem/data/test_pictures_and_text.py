@@ -151,7 +151,7 @@ def test_text_comes_in_windows_without_overlap(tokenizer: str, tmp_path: Path) -
     assert ["".join(letters[i] for i in w) for w in y] == [
         TEXT[i + 1 : i + 5] for i in range(0, 16, 4)
     ]
-    assert made.notes == [
+    assert made.notes[:1] == [
         "4 windows of 4 tokens without overlap; of 17 tokens the last 0 are dropped"
     ]
 

@@ -97,5 +97,8 @@ def _read(spec: DataSpec, path: Path, allowance: Allowance, kwargs: dict[str, An
         f"{count:,} windows of {T} tokens without overlap; of {len(tokens):,} tokens the last "
         f"{dropped:,} are dropped"
     )
+    notes = [note]
+    if tokenizer.vocabulary.guessed:
+        notes.append(f"the vocabulary is the {tokenizer.vocabulary.size} characters of this text")
     columns = Columns(tuple(map(column, parts)))
-    return Source(spec.source, columns, vocabulary=tokenizer.vocabulary, notes=[note])
+    return Source(spec.source, columns, vocabulary=tokenizer.vocabulary, notes=notes)
