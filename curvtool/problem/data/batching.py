@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.batch import Batch
-from curvtool.problem.data.allowance import Allowance
+from curvtool.problem.data.allowance import Allowance, in_bytes
 from curvtool.problem.data.dividing import Piece, count_of, divided, require_same_again
 from curvtool.problem.data.examples import Finished, InMemory, Rows, Source
 from curvtool.problem.data.hashing import DataHash
@@ -108,8 +108,8 @@ def make_batches(
         require_same_again(examples, chosen, total, label, steps)
     if stored:
         notes.append(
-            f"the data take {stored / 2**20:,.0f} MiB, more than a quarter of the memory allowed: "
-            f"they are read again in every pass, one batch ahead"
+            f"the data take {in_bytes(stored)}, more than a quarter of the memory allowed: they are "
+            f"read again in every pass, one batch ahead"
         )
     return Batches(batches, sha256, notes)
 
