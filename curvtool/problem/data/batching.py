@@ -108,8 +108,8 @@ def make_batches(
         require_same_again(examples, chosen, total, label, steps)
     if stored:
         notes.append(
-            f"the data take {in_bytes(stored)}, more than a quarter of the memory allowed: they are "
-            f"read again in every pass, one batch ahead"
+            f"the data take {in_bytes(stored)}, more than a quarter of the memory allowed: they "
+            f"are read again in every pass, one batch ahead"
         )
     return Batches(batches, sha256, notes)
 
