@@ -112,3 +112,39 @@ def test_a_library_that_is_absent_is_named(
     monkeypatch.setitem(sys.modules, module, None)
     remedy = f"pip install 'curvtool[{extra}]'"
     refusal(lambda: resolve_data(spec(tmp_path, source)), came="not installed", remedy=remedy)
+
+
+HOOK = """
+import torch
+M = torch.tensor([[1, 1, 0], [1, 0, 0]])
+def dataset(): return {"x": torch.ones(2, 3), "m": M, "y": torch.zeros(2, 3).long()}
+"""
+
+
+@pytest.mark.parametrize(("inputs", "left"), [(["x"], ["x", "y"]), (["x", "m"], ["x", "m", "y"])])
+def test_a_mask_may_be_an_input_too(inputs: list[str], left: list[str], folder: Path) -> None:
+    (folder / "hook.py").write_text(HOOK)
+    kwargs = {"inputs": inputs, "targets": "y", "weights": "m"}
+    problem = load(folder, data="hook.py:dataset", data_kwargs=kwargs)
+    batch = problem.batches[0].fetched()
+    assert list(batch.values) == left
+    assert batch.weights is not None
+    assert batch.weights.tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert any("counts as much as m says" in note for note in problem.notes)
+    wrong = {"inputs": inputs, "targets": "y", "weights": "mm"}
+    refusal(
+        lambda: load(folder, data="hook.py:dataset", data_kwargs=wrong),
+        came="'mm'",
+        remedy='Did you mean "m"?',
+    )
+
+
+def test_weights_of_batches_without_names(folder: Path) -> None:
+    (folder / "bare.py").write_text(
+        "import torch\ndef dataset(): return torch.ones(2, 3), torch.ones(2)"
+    )
+    refusal(
+        lambda: load(folder, data="bare.py:dataset", data_kwargs={"weights": "w"}),
+        came="got tuples",
+        remedy="Give dicts",
+    )
