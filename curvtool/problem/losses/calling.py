@@ -44,6 +44,7 @@ def called(
             f"{setting.model} was expected to run on the data's inputs; given {', '.join(shown)} "
             f"it raised {type(error).__name__}: {first_line(error)}. Check that data, model and "
             f"its arguments belong together{hint}.{_beyond_the_vocabulary(error, model, taken)}"
+            f"{_whole(error, taken)}"
         ) from error
 
 
@@ -62,6 +63,17 @@ def _beyond_the_vocabulary(error: Exception, model: nn.Module, taken: Taken) -> 
     return (
         f" The largest number in the data is {most:,}, and the embedding {name!r} has "
         f"{int(rows[name]):,} rows: data and model are of different vocabularies."
+    )
+
+
+def _whole(error: Exception, taken: Taken) -> str:
+    """Whole numbers where others are wanted, as a table of counts or pixels has them."""
+    whole = any(isinstance(t, Tensor) and not t.is_floating_point() for t in taken.inputs)
+    if not whole or not any(word in str(error) for word in ("dtype", "Long", "expected scalar")):
+        return ""
+    return (
+        " The inputs are whole numbers, which stay whole: convert them by transforms under [data], "
+        '{ name = "dtype", to = "float32" } or { name = "divide", by = 255 }.'
     )
 
 

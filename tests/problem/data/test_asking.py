@@ -148,3 +148,13 @@ def test_weights_of_batches_without_names(folder: Path) -> None:
         came="got tuples",
         remedy="Give dicts",
     )
+
+
+def test_whole_numbers_for_a_model_of_others_are_named(folder: Path) -> None:
+    write_npz(folder, x=np.ones((23, 6), "u1"), y=Y)
+    problem = load(folder, data="npz:d.npz")
+    refusal(
+        lambda: problem.loss(problem.module, problem.batches[0].fetched(), score=True),
+        came="inputs are whole numbers",
+        remedy='{ name = "dtype", to = "float32" }',
+    )
