@@ -38,7 +38,7 @@ def write_sharded(folder: Path, *, safe: bool = True) -> Path:
     folder.mkdir(exist_ok=True)
     names = list(WEIGHTS)
     stem, suffix = ("model", "safetensors") if safe else ("pytorch_model", "bin")
-    places = {}
+    places: dict[str, str] = {}
     for number, keys in enumerate((names[:2], names[2:]), start=1):
         shard = f"{stem}-0000{number}-of-00002.{suffix}"
         part = {key: WEIGHTS[key] for key in keys}
@@ -57,11 +57,11 @@ def write_index(path: Path, places: Mapping[str, Any]) -> Path:
 
 def write_distributed(folder: Path, content: Mapping[str, Any]) -> Path:
     """What `torch.distributed.checkpoint.save` writes in one process."""
-    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict_saver import save
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that no process group is there
-        dcp.save(dict(content), checkpoint_id=folder)
+        save(dict(content), checkpoint_id=folder)
     return folder
 
 

@@ -114,26 +114,36 @@ def test_values_that_are_no_tensors_are_never_opened(tmp_path: Path) -> None:
     assert not ran.exists()
 
 
+BIAS = "model.0.bias"
+
+
 @pytest.mark.parametrize(
-    "spoil",
+    ("of", "attribute", "value"),
     [
-        lambda d: setattr(d, "state_dict_metadata", None),
-        lambda d: setattr(d, "storage_data", {}),
-        lambda d: setattr(d, "storage_data", {1: 2}),
-        lambda d: [setattr(i, "length", 2**40) for i in d.storage_data.values()],
-        lambda d: [setattr(i, "length", -1) for i in d.storage_data.values()],
-        lambda d: [setattr(i, "offset", -5) for i in d.storage_data.values()],
-        lambda d: [setattr(i, "offset", i.offset + 7) for i in d.storage_data.values()],
-        lambda d: [setattr(i, "transform_descriptors", ["zstd"]) for i in d.storage_data.values()],
-        lambda d: setattr(d.state_dict_metadata["model.0.bias"], "size", torch.Size([2**40])),
-        lambda d: setattr(d.state_dict_metadata["model.0.bias"], "size", torch.Size([5])),
-        lambda d: setattr(d.state_dict_metadata["model.0.bias"], "size", (-4,)),
-        lambda d: setattr(d.state_dict_metadata["model.0.bias"].properties, "dtype", torch.int8),
+        ("whole", "state_dict_metadata", None),
+        ("whole", "storage_data", {}),
+        ("whole", "storage_data", {1: 2}),
+        ("piece", "length", 2**40),
+        ("piece", "length", -1),
+        ("piece", "offset", -5),
+        ("piece", "offset", 7),
+        ("piece", "transform_descriptors", ["zstd"]),
+        ("tensor", "size", torch.Size([2**40])),
+        ("tensor", "size", torch.Size([5])),
+        ("tensor", "size", (-4,)),
+        ("properties", "dtype", torch.int8),
     ],
 )
-def test_descriptions_that_cannot_be(spoil: Any, folder: Path) -> None:
+def test_descriptions_that_cannot_be(of: str, attribute: str, value: Any, folder: Path) -> None:
     described = metadata(folder)
-    spoil(described)
+    spoilt = {
+        "whole": [described],
+        "piece": list(described.storage_data.values()),
+        "tensor": [described.state_dict_metadata[BIAS]],
+        "properties": [described.state_dict_metadata[BIAS].properties],
+    }[of]
+    for part in spoilt:
+        setattr(part, attribute, value)
     write_metadata(folder, described)
     refusal(lambda: read_checkpoint(folder), came="", remedy="Copy the whole folder")
 

@@ -103,7 +103,8 @@ def test_tensors_beyond_their_storage_are_refused(
 ) -> None:
     class Claims:
         def __reduce__(self) -> tuple[Any, ...]:
-            storage = torch.ones(4).storage()
+            tensor: Any = torch.ones(4)
+            storage = tensor.storage()
             stride = (1,) * len(size)
             return torch._utils._rebuild_tensor_v2, (storage, 0, size, stride, False, {})
 
