@@ -105,7 +105,10 @@ def result(*arguments: str) -> dict[str, Any]:
         (scripted, ("--trust",)),
         (exported, ("--trust",)),
     ],
-    ids="legacy nested key ema partial safe sharded dcp lightning script export".split(),
+    ids=[
+        *("legacy", "nested", "key", "ema", "partial", "safe", "sharded", "dcp"),
+        *("lightning", "script", "export"),
+    ],
 )
 def test_every_format_gives_the_same_eigenvalues(
     write: Callable[[], str], more: tuple[str, ...], problem: list[str]

@@ -166,7 +166,7 @@ def test_dicts_that_refer_to_themselves_or_multiply_end(tmp_path: Path) -> None:
         came="more than 10,000 values",
         remedy="save_checkpoint",
     )
-    many = {str(i): {} for i in range(20_000)}
+    many: dict[str, Any] = {str(i): {} for i in range(20_000)}
     refusal(lambda: read(tmp_path, many), came="more than 10,000 dicts", remedy="state_dict()")
 
 

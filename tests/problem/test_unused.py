@@ -54,7 +54,8 @@ def eigenvalues(of: Objective) -> Tensor:
     operator = HessianOperator(of, way="double-vjp")
     rows = [operator.matvec(e) for e in torch.eye(of.size, dtype=of.dtype)]
     H = torch.stack(rows)
-    return torch.linalg.eigvalsh((H + H.T) / 2)
+    found: Tensor = torch.linalg.eigvalsh((H + H.T) / 2)
+    return found
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.25])
