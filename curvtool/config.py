@@ -16,6 +16,7 @@ Probes = Literal["rademacher", "gaussian"]
 Sharing = Literal["auto", "per-batch", "shared"]
 Accuracy = Literal["values", "vectors"]
 Certify = Literal["combinations", "full"]
+Weights = Literal["model", "ema"]
 DType = Literal["float32", "float64"]
 Way = Literal[
     "auto",
@@ -57,7 +58,10 @@ class ProblemConfig:
     """Model, data and loss as the command line names them, and how they are evaluated.
 
     Attributes:
-        checkpoint: the file with the weights.
+        checkpoint: the file or folder with the weights.
+        key: the place of the weights inside it, dotted.
+        weights: those that were trained, or their running average.
+        partial: whether to load what fits, and to note what does not.
         problem: a TOML problem file.
         model: what `[model] build` takes; `data` and `loss` likewise.
         model_kwargs: `key=value` pairs; likewise the two others.
@@ -67,9 +71,13 @@ class ProblemConfig:
         params: shell patterns of the parameters to differentiate; empty for all.
         weight_decay: W: adds W I to H.
         train_mode: whether the model stands in train mode.
+        skip_unused: whether parameters that the loss never reaches are left out of P.
     """
 
     checkpoint: Path
+    key: str | None = None
+    weights: Weights = "model"
+    partial: bool = False
     problem: Path | None = None
     model: str | None = None
     data: str | None = None
@@ -83,6 +91,7 @@ class ProblemConfig:
     params: Sequence[str] = ()
     weight_decay: float = 0.0
     train_mode: bool = False
+    skip_unused: bool = False
 
 
 @final

@@ -13,7 +13,7 @@ from typing import Any, final
 from curvtool.cli import options as opt
 from curvtool.cli.guard import guarded
 from curvtool.cli.values import device_name, finite, parse_bytes
-from curvtool.config import ComputeConfig, DType, ProblemConfig, Way
+from curvtool.config import ComputeConfig, DType, ProblemConfig, Way, Weights
 from curvtool.errors import UsageError
 
 
@@ -23,6 +23,9 @@ class Common:
     """The shared options as they were typed."""
 
     checkpoint: Path
+    key: str | None
+    weights: Weights
+    partial: bool
     problem: Path | None
     model: str | None
     model_kwargs: list[str] | None
@@ -35,6 +38,7 @@ class Common:
     params: list[str] | None
     weight_decay: float
     train_mode: bool
+    skip_unused: bool
     trust: bool
     device: str
     dtype: DType
@@ -58,8 +62,13 @@ class Common:
 
         if self.quiet and self.verbose:
             raise UsageError("--quiet and --verbose contradict each other; leave one out.")
+        if self.key is not None and self.weights == "ema":
+            raise UsageError("--key names the weights already; leave --weights ema out.")
         return ProblemConfig(
             checkpoint=self.checkpoint,
+            key=self.key,
+            weights=self.weights,
+            partial=self.partial,
             problem=self.problem,
             model=self.model,
             data=self.data,
@@ -73,6 +82,7 @@ class Common:
             params=tuple(self.params or ()),
             weight_decay=finite("--weight-decay", self.weight_decay),
             train_mode=self.train_mode,
+            skip_unused=self.skip_unused,
         )
 
     def compute_config(self, hvp: Way = "auto") -> ComputeConfig:
@@ -98,6 +108,9 @@ class Common:
 
 def _shared(
     *,
+    key: opt.Key = None,
+    weights: opt.WhichWeights = "model",
+    partial: opt.Partial = False,
     problem: opt.Problem = None,
     model: opt.Model = None,
     model_kwargs: opt.ModelKwargs = None,
@@ -110,6 +123,7 @@ def _shared(
     params: opt.Params = None,
     weight_decay: opt.WeightDecay = 0.0,
     train_mode: opt.TrainMode = False,
+    skip_unused: opt.SkipUnused = False,
     trust: opt.Trust = False,
     device: opt.Device = "auto",
     dtype: opt.Precision = "float32",

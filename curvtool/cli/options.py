@@ -7,14 +7,32 @@ from typing import Annotated
 
 import typer
 
-from curvtool.config import DType, Way
+from curvtool.config import DType, Way, Weights
 
 PROBLEM = "Problem: model, data and loss"
 COMPUTE = "Computation"
 OUTPUT = "Output"
 
 Checkpoint = Annotated[
-    Path, typer.Argument(help="File with the trained weights.", show_default=False)
+    Path, typer.Argument(help="File or folder with the trained weights.", show_default=False)
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        help="Place of the weights in the file, e.g. generator.state_dict.", rich_help_panel=PROBLEM
+    ),
+]
+WhichWeights = Annotated[
+    Weights,
+    typer.Option("--weights", help="Trained, or their running average.", rich_help_panel=PROBLEM),
+]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="Load what fits, and list the rest in the report.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 Problem = Annotated[
     Path | None,
@@ -27,7 +45,8 @@ Problem = Annotated[
 Model = Annotated[
     str | None,
     typer.Option(
-        help="mlp, cnn, gpt, torchvision:NAME, FILE.py:BUILD or PACKAGE.MODULE:BUILD.",
+        help="mlp, cnn, gpt, torchvision:NAME, timm:NAME, hf, FILE.py:BUILD or "
+        "PACKAGE.MODULE:BUILD.",
         rich_help_panel=PROBLEM,
     ),
 ]
@@ -63,7 +82,7 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Run code named by a spec that came with the checkpoint.",
+        help="Run code that came with the checkpoint: named by its spec, or a program.",
         rich_help_panel=PROBLEM,
     ),
 ]
@@ -79,6 +98,14 @@ WeightDecay = Annotated[
 TrainMode = Annotated[
     bool,
     typer.Option("--train-mode", help="Model in train mode, not eval.", rich_help_panel=PROBLEM),
+]
+SkipUnused = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unused",
+        help="Leave out parameters that the loss never reaches.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=COMPUTE)]

@@ -34,7 +34,11 @@ def choose_output(out: Path | None, checkpoint: Path, kind: str, *, force: bool)
         InputError: for a folder that is missing or closed to us, for the checkpoint itself, or a
             file that is no run of ours.
     """
-    path = out if out is not None else Path(f"{checkpoint.stem}.{kind}.h5")
+    path = (
+        out
+        if out is not None
+        else Path(f"{checkpoint.stem or checkpoint.resolve().stem}.{kind}.h5")
+    )
     try:
         found = _look(path, checkpoint)
     except OSError as error:  # a name too long, a folder that may not be searched

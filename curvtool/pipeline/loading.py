@@ -72,6 +72,9 @@ def load(config: Config, *, working_directory: Path) -> Loaded:
             max_examples=p.max_examples,
             seed=config.compute.seed,
             trust=p.trust,
+            key=p.key,
+            average=p.weights == "ema",
+            partial=p.partial,
             working_directory=working_directory,
         )
     )

@@ -16,6 +16,7 @@ from curvtool.operators.planning.threads import restored_threads
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Objective
 from curvtool.problem.twice import full_precision
+from curvtool.problem.unused import skip_unused
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _Result = TypeVar("_Result")
@@ -73,9 +74,12 @@ def make_objective(
 
     Returns:
         The objective, not evaluated yet.
-    """
+
+    Raises:
+        InputError: where all parameters were to be left out.
+    """  # raised below
     data_bytes = sum(b.nbytes for b in problem.batches)
-    return Objective(
+    made = Objective(
         problem.module,
         problem.loss,
         problem.batches,
@@ -87,6 +91,9 @@ def make_objective(
         # A quarter for data that stays; the rest is worth more as kept graphs.
         keep_data_on_device=device.type == "cpu" or data_bytes <= memory // 4,
     )
+    if config.skip_unused:
+        within_memory(made, lambda: skip_unused(made), made.notes.append)
+    return made
 
 
 def within_memory(

@@ -27,6 +27,7 @@ from curvtool.problem.wording import did_you_mean, first_line, kind_of, listed, 
 # Prefixes that are formats, now or in a later version: no module of a user is looked up there.
 RESERVED = frozenset({
     *("torchvision", "npz", "imagefolder", "csv", "parquet", "hdf5", "safetensors", "text", "hf"),
+    "timm",
 })
 
 _files: dict[Path, ModuleType] = {}

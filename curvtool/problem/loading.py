@@ -9,10 +9,17 @@ from pathlib import Path
 from torch import nn
 
 from curvtool.problem.batch import Batch, Loss
-from curvtool.problem.checkpoint import Checkpoint, file_sha256, load_weights, read_checkpoint
+from curvtool.problem.checkpoint import (
+    Checkpoint,
+    files_sha256,
+    load_weights,
+    narrowed,
+    read_checkpoint,
+    tensors_sha256,
+)
 from curvtool.problem.data import make_batches, resolve_data
 from curvtool.problem.losses import resolve_loss
-from curvtool.problem.model_sources import build_model, resolve_model
+from curvtool.problem.model_sources import Build, build_model, resolve_model
 from curvtool.problem.resolve import (
     command_line_source,
     embedded_source,
@@ -21,7 +28,10 @@ from curvtool.problem.resolve import (
     resolve,
 )
 from curvtool.problem.seeding import seeded
-from curvtool.problem.spec import ProblemSpec, SpecSource
+from curvtool.problem.spec import Origin, ProblemSpec, SpecSource
+
+# What [model] says of a checkpoint that is its own model.
+PROGRAM = "program"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +39,7 @@ class ProblemRequest:
     """What the command line says of the problem.
 
     Attributes:
-        checkpoint: the file with the weights.
+        checkpoint: the file or folder with the weights.
         problem: a TOML file, as `--problem` names it.
         model: as `--model` gives it, like `build` in the file.
         data: as `--data` gives it, like `source`.
@@ -40,7 +50,11 @@ class ProblemRequest:
         batch_size: examples a batch; above the spec's.
         max_examples: at most so many, a seeded subset.
         seed: of that subset, and of what user code draws while it builds and reads.
-        trust: whether code named by a spec that came with the checkpoint may run.
+        trust: whether code named by a spec that came with the checkpoint may run, and a
+            checkpoint that is a program.
+        key: the place of the weights inside the checkpoint, dotted.
+        average: whether a running average of the weights (EMA) is meant.
+        partial: whether to load what fits, and to note what does not.
         working_directory: what paths on the command line are relative to.
     """
 
@@ -56,6 +70,9 @@ class ProblemRequest:
     max_examples: int | None = None
     seed: int = 0
     trust: bool = False
+    key: str | None = None
+    average: bool = False
+    partial: bool = False
     working_directory: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self) -> None:
@@ -77,7 +94,7 @@ class LoadedProblem:
         loss: of one batch.
         spec: the problem as resolved.
         checkpoint: the checkpoint's path as the user wrote it.
-        hashes: `checkpoint_sha256` and `data_sha256`.
+        hashes: `checkpoint_sha256`, `tensors_sha256` and `data_sha256`.
         notes: sentences without a full stop that a reader of the result has to know.
     """
 
@@ -109,14 +126,16 @@ def load_problem(request: ProblemRequest) -> LoadedProblem:
     """
     path = _as_typed(request)
     named = _named_sources(request)
-    checkpoint = read_checkpoint(path)
+    checkpoint = narrowed(
+        read_checkpoint(path, trust=request.trust), key=request.key, average=request.average
+    )
     spec = resolve([*named, *_brought_sources(request, checkpoint)], checkpoint=path)
     loss = resolve_loss(spec)
     with seeded(request.seed):
-        build = resolve_model(spec.model)
+        build = _build_of(spec, checkpoint)
         read = resolve_data(spec.data)
         module = build_model(spec.model, build)
-        notes = load_weights(module, checkpoint, spec.model.build)
+        loaded = load_weights(module, checkpoint, spec.model.build, partial=request.partial)
         data = make_batches(
             read(),
             batch_size=request.batch_size,
@@ -130,16 +149,27 @@ def load_problem(request: ProblemRequest) -> LoadedProblem:
         loss=loss,
         spec=spec,
         checkpoint=str(request.checkpoint),
-        hashes={"checkpoint_sha256": file_sha256(path), "data_sha256": data.sha256},
-        notes=[*notes, *data.notes],
+        hashes={
+            "checkpoint_sha256": files_sha256(checkpoint.files),
+            "tensors_sha256": tensors_sha256(loaded.tensors),
+            "data_sha256": data.sha256,
+        },
+        notes=[*loaded.notes, *data.notes],
     )
 
 
+def _build_of(spec: ProblemSpec, checkpoint: Checkpoint) -> Build:
+    if spec.model.build == PROGRAM and checkpoint.program is not None:
+        return checkpoint.program
+    return resolve_model(spec.model, checkpoint.path)
+
+
 def _as_typed(request: ProblemRequest) -> Path:
-    """The checkpoint's path, short in messages where it can be."""
-    if request.working_directory == Path.cwd():
-        return request.checkpoint
-    return request.working_directory / request.checkpoint
+    """The checkpoint's path, short in messages where it can be; a folder by its own name."""
+    path = request.checkpoint
+    if request.working_directory != Path.cwd():
+        path = request.working_directory / path
+    return path if path.name not in {"", ".."} else path.resolve()
 
 
 def _named_sources(request: ProblemRequest) -> list[SpecSource]:
@@ -163,4 +193,8 @@ def _brought_sources(request: ProblemRequest, checkpoint: Checkpoint) -> list[Sp
     sources = []
     if checkpoint.problem is not None:
         sources.append(embedded_source(checkpoint.problem, checkpoint.path, trust=request.trust))
-    return sources + found_sources(checkpoint.path, request.working_directory, trust=request.trust)
+    sources += found_sources(checkpoint.path, request.working_directory, trust=request.trust)
+    if checkpoint.program is not None:
+        origin = Origin(f"the program {checkpoint.path.name}", checkpoint.path.parent, trusted=True)
+        sources.append(SpecSource(origin, {"model": {"build": PROGRAM}}))
+    return sources

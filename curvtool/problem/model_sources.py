@@ -1,4 +1,4 @@
-"""From `build` of the spec to a module: built-in keyword, torchvision, or the user's function.
+"""From `build` of the spec to a module: built-in keyword, a library's, or the user's function.
 
 A further kind of model is one function here and one line in `SCHEMES`.
 """
@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 from torch import nn
 
 from curvtool.errors import InputError
+from curvtool.problem.builders import huggingface, timm_model
 from curvtool.problem.cures import unwrapped
 from curvtool.problem.hooks import RESERVED, is_hook, load_hook
 from curvtool.problem.models import BUILTIN_MODELS
@@ -20,11 +22,12 @@ from curvtool.problem.wording import did_you_mean, first_line, kind_of, misfit_o
 Build = Callable[[], object]
 
 
-def resolve_model(spec: ModelSpec) -> Build:
+def resolve_model(spec: ModelSpec, checkpoint: Path | None = None) -> Build:
     """Find what builds the model, and check its arguments; nothing is built yet.
 
     Args:
         spec: the model of the problem.
+        checkpoint: the file or folder with the weights, beside which a model's config may lie.
 
     Returns:
         A function of no arguments that builds it.
@@ -34,15 +37,15 @@ def resolve_model(spec: ModelSpec) -> Build:
             arguments that the builder does not have.
     """
     scheme, _, argument = spec.build.partition(":")
-    if scheme in SCHEMES and argument:
-        return SCHEMES[scheme](spec, argument)
+    if scheme in SCHEMES and (argument or spec.build in ALONE):
+        return SCHEMES[scheme](spec, argument, checkpoint)
     if spec.build in BUILTIN_MODELS:
         return _checked(spec, BUILTIN_MODELS[spec.build], {})
     if is_hook(spec.build):
         hook = load_hook("model", spec.build, spec.origin)
         hook.check_kwargs(spec.kwargs, "--model-kwargs")
         return lambda: hook.call(**spec.kwargs)
-    choices = [*BUILTIN_MODELS, *(f"{scheme}:NAME" for scheme in SCHEMES)]
+    choices = [*BUILTIN_MODELS, *ALONE, *(f"{scheme}:NAME" for scheme in SCHEMES)]
     later = " That format is not a model in this version." if scheme in RESERVED else ""
     raise InputError(
         f"{spec.origin.label}: expected the model as one of {', '.join(choices)}, file.py:build "
@@ -86,7 +89,8 @@ def build_model(spec: ModelSpec, build: Build) -> nn.Module:
     return module if any(p.is_meta for p in module.parameters()) else module.cpu()
 
 
-def _torchvision(spec: ModelSpec, name: str) -> Build:
+def _torchvision(spec: ModelSpec, name: str, checkpoint: Path | None) -> Build:
+    del checkpoint
     from torchvision import models  # 1 s, and most models need none of it
 
     names = models.list_models()
@@ -123,4 +127,9 @@ def _checked(spec: ModelSpec, builder: Callable[..., object], ours: dict[str, ob
     return lambda: builder(**{**ours, **spec.kwargs})
 
 
-SCHEMES: dict[str, Callable[[ModelSpec, str], Build]] = {"torchvision": _torchvision}
+SCHEMES: dict[str, Callable[[ModelSpec, str, Path | None], Build]] = {
+    "torchvision": _torchvision,
+    "timm": timm_model,
+    "hf": huggingface,
+}
+ALONE = ("hf",)  # schemes that need no name after them

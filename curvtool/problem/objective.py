@@ -287,7 +287,10 @@ class Objective:
                 "parameters the loss reaches."
             )
         names = [name for name, r in zip(self.layout.names, reached, strict=True) if not r]
-        note = f"The loss never reaches {listed(names, most=MOST_NAMES)}: their part of H is zero."
+        some = listed(names, most=MOST_NAMES)
+        note = (
+            f"The loss never reaches {some}: their part of H is zero (--skip-unused leaves it out)."
+        )
         if names and note not in self.notes:
             self.notes.append(note)
 

@@ -22,7 +22,7 @@ from curvtool.problem.spec import (
 )
 
 _EXAMPLES = {
-    "model": ("file.py:build", "mlp, cnn, gpt, torchvision:NAME, file.py:build"),
+    "model": ("file.py:build", "mlp, cnn, gpt, torchvision:NAME, timm:NAME, hf, file.py:build"),
     "data": ("file.py:dataset", "npz:FILE, torchvision:NAME, file.py:dataset"),
     "loss": ("cross_entropy", "cross_entropy, mse, bce, nll, file.py:loss"),
 }
@@ -78,17 +78,19 @@ def found_sources(checkpoint: Path, working_directory: Path, *, trust: bool) -> 
     """Problem files found without being named, the most particular first.
 
     Args:
-        checkpoint: the checkpoint, beside which `<stem>.toml` and `curvtool.toml` are sought.
+        checkpoint: the checkpoint, beside which `<stem>.toml` and `curvtool.toml` are sought; in
+            a folder that is one, `curvtool.toml` is sought first.
         working_directory: where `curvtool.toml` is sought last.
         trust: whether their hooks may run even where they lie outside `working_directory`.
 
     Returns:
-        At most three sources, each file once.
+        At most four sources, each file once.
     """
     home = working_directory.resolve()
     sources: list[SpecSource] = []
     seen: set[Path] = set()
     for path in (
+        checkpoint / "curvtool.toml",
         checkpoint.with_suffix(".toml"),
         checkpoint.parent / "curvtool.toml",
         working_directory / "curvtool.toml",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from curvtool.problem.checkpoint import tensors_sha256
 from curvtool.problem.loading import LoadedProblem, ProblemRequest, load_problem
 from curvtool.problem.models import BUILTIN_MODELS
 from curvtool.problem.save import save_checkpoint
@@ -47,6 +48,7 @@ def test_a_self_describing_checkpoint_needs_nothing_else(folder: Path) -> None:
     assert problem.notes == []
     assert problem.checkpoint == "c.pt"
     assert problem.hashes == {
+        "tensors_sha256": tensors_sha256(problem.module.state_dict()),
         "checkpoint_sha256": hashlib.sha256((folder / "c.pt").read_bytes()).hexdigest(),
         "data_sha256": hashlib.sha256((folder / "d.npz").read_bytes()).hexdigest(),
     }
@@ -101,7 +103,7 @@ def test_cheap_refusals_come_before_weights_and_data_are_read(
     def unread(*args: object, **kwargs: object) -> None:
         raise AssertionError("read too early")
 
-    for name in ("load_weights", "make_batches", "file_sha256", "build_model"):
+    for name in ("load_weights", "make_batches", "files_sha256", "build_model"):
         monkeypatch.setattr(f"curvtool.problem.loading.{name}", unread)
     refusal(lambda: load(folder, loss="msee"), came="'msee'", remedy='"mse"?')
     refusal(lambda: load(folder, model="m.py:f"), came="there is none", remedy="Correct the path")

@@ -44,7 +44,8 @@ def test_each_kind_of_model_is_built(folder: Path) -> None:
     [
         ("mpl", {}, "'mpl'", 'Did you mean "mlp"?'),
         ("npz:a.npz", {}, "'npz:a.npz'", "file.py:build"),
-        ("hf:folder", {}, "not a model in this version", "file.py:build"),
+        ("csv:folder", {}, "not a model in this version", "file.py:build"),
+        ("timm:", {}, "'timm:'", "timm:NAME"),
         ("torchvision:resnet81", {}, "'resnet81'", 'Did you mean "resnet18"?'),
         ("torchvision:resnet18", {"weights": "DEFAULT"}, "DEFAULT", "Remove that argument"),
         ("torchvision:resnet18", {"num_clases": 3}, "{'num_clases': 3}", "--model-kwargs"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from curvtool.problem.checkpoint import Checkpoint, load_weights
+from curvtool.problem.checkpoint import Candidate, Checkpoint, load_weights
 from tests.problem.sentences import refusal
 
 
@@ -25,7 +25,7 @@ def values(module: nn.Module, value: float = 0.5) -> dict[str, Tensor]:
 
 
 def checkpoint(tensors: dict[str, Tensor]) -> Checkpoint:
-    return Checkpoint(Path("c.pt"), tensors, '"model"', None)
+    return Checkpoint(Path("c.pt"), (Candidate("model", tensors),))
 
 
 def refused(module: nn.Module, tensors: dict[str, Tensor], came: str, remedy: str) -> str:
@@ -47,14 +47,14 @@ def test_prefixes_that_all_names_bear_are_taken_off(prefix: str) -> None:
     module = net()
     tensors = values(module)
     prefixed = {prefix + key: value for key, value in tensors.items()}
-    notes = load_weights(module, checkpoint(prefixed), "mlp")
+    notes = load_weights(module, checkpoint(prefixed), "mlp").notes
     assert all(torch.equal(t, tensors[key]) for key, t in module.state_dict().items())
     assert [prefix in note for note in notes] == [True] * bool(prefix)
 
 
 def test_a_prefix_that_the_model_itself_has_stays() -> None:
     module = nn.ModuleDict({"model": nn.Linear(2, 1)})
-    assert load_weights(module, checkpoint(values(module)), "mlp") == []
+    assert load_weights(module, checkpoint(values(module)), "mlp").notes == []
 
 
 def test_a_prefix_that_only_some_names_bear_is_a_hint() -> None:
@@ -63,13 +63,15 @@ def test_a_prefix_that_only_some_names_bear_is_a_hint() -> None:
     sentence = refused(
         module, tensors | {"metric.total": torch.ones(1)}, "metric.total", 'without "model."'
     )
-    assert 'removeprefix("model.")' in sentence
+    assert "--key model." in sentence
 
 
 def test_an_unknown_prefix_in_file_or_model_is_a_hint() -> None:
     module = net()
     longer = {f"net.{key}": value for key, value in values(module).items()}
-    assert "in the file" in refused(module, longer, "missing", 'without "net."')
+    some = longer | {"other.weight": torch.zeros(1)}
+    assert "in the file" in refused(module, some, "missing", 'without "net."')
+    assert '"net."' in load_weights(module, checkpoint(longer), "mlp").notes[0]
     inner = nn.ModuleDict({"net": net()})
     assert '{"net." + k' in refused(inner, values(module), "missing", "in the model")
 

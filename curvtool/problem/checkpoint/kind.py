@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from curvtool.errors import InputError
-from curvtool.problem.wording import did_you_mean, listed
+from curvtool.problem.wording import listed
 
 LEGACY_MAGIC = bytes.fromhex("8a0a6cfc9c46")  # after the pickle protocol's own bytes
-_EXPECTED = "expected a checkpoint written by torch.save"
+INDEX_SUFFIX = ".index.json"
+_EXPECTED = "expected a checkpoint written by torch.save or safetensors"
 _RESAVE = 'Save the weights again with torch.save(model.state_dict(), "weights.pt").'
 
 # First bytes, what they are, and what to do instead.
@@ -41,34 +43,38 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
 
 
 class Kind(enum.Enum):
-    """The two formats that torch.save has had."""
+    """The formats that are read."""
 
     ZIP = "zip"
     LEGACY = "legacy"
+    SAFETENSORS = "safetensors"
+    INDEX = "index of shards"
+    DISTRIBUTED = "torch.distributed.checkpoint"
+    TORCHSCRIPT = "TorchScript"
+    EXPORTED = "torch.export"
 
 
 def kind_of_file(path: Path) -> Kind:
-    """Tell a checkpoint from everything else that people hand over.
+    """Tell a checkpoint file from everything else that people hand over.
 
     Args:
-        path: the file.
+        path: a file.
 
     Returns:
-        Which of the two formats of torch.save it has.
+        Its format.
 
     Raises:
         InputError: for anything else; the message says what the file is and what to do.
     """
-    _require_file(path)
     try:
         with path.open("rb") as file:
             head = file.read(4096)
+        size = path.stat().st_size
     except OSError as error:
         raise InputError(
             f"{path}: {_EXPECTED}; the file cannot be read ({error.strerror}). Check its "
             f"permissions."
         ) from error
-    size = path.stat().st_size
     if not head:
         raise InputError(
             f"{path}: {_EXPECTED}; the file is empty (0 bytes). Copy or save it again: the disk "
@@ -77,9 +83,44 @@ def kind_of_file(path: Path) -> Kind:
     if head[0] == 0x80 and LEGACY_MAGIC in head[:24]:
         return Kind.LEGACY
     if head.startswith(b"PK"):
-        _require_torch_zip(path, size)
-        return Kind.ZIP
+        return _kind_of_zip(path, size)
+    if looks_like_safetensors(head, size):
+        return Kind.SAFETENSORS
+    if head.lstrip().startswith(b"{") and b'"weight_map"' in head:
+        return Kind.INDEX
+    if head.lstrip().startswith(b"{") and path.name.endswith(INDEX_SUFFIX):
+        return Kind.INDEX
     raise InputError(f"{path}: {_EXPECTED}; got {_foreign(head, size)}")
+
+
+def looks_like_safetensors(head: bytes, size: int) -> bool:
+    """Whether a file begins as safetensors files do: the length of a JSON object, and its brace."""
+    if len(head) <= 8 or head[8:9] != b"{":
+        return False
+    return int.from_bytes(head[:8], "little") <= size - 8
+
+
+def is_stored_zip(file: Path | IO[bytes], size: int) -> bool:
+    """Whether this is a zip archive that cannot unfold: nothing compressed, no records shared.
+
+    Args:
+        file: a path or an open file.
+        size: its bytes.
+
+    Returns:
+        False for what is no archive, too.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    return _is_stored(records, size)
+
+
+def _is_stored(records: list[zipfile.ZipInfo], size: int) -> bool:
+    stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+    return stored and sum(record.file_size for record in records) <= size
 
 
 def truncated(path: Path) -> InputError:
@@ -91,50 +132,7 @@ def truncated(path: Path) -> InputError:
     )
 
 
-def _require_file(path: Path) -> None:
-    try:
-        is_file, is_folder = path.is_file(), path.is_dir()
-    except OSError as error:  # a name too long, a folder that may not be searched
-        raise InputError(
-            f"{path}: {_EXPECTED}; the path cannot be followed ({error.strerror}). Check the path "
-            f"and the permissions of its folders."
-        ) from error
-    if is_file:
-        return
-    if is_folder:
-        raise InputError(f"{path}: {_EXPECTED}; got {_folder(path)}")
-    if path.exists():
-        raise InputError(
-            f"{path}: {_EXPECTED}; got a pipe or device. Write the checkpoint to a file first."
-        )
-    try:
-        beside = [p.name for p in path.parent.iterdir() if p.is_file()]
-    except OSError:
-        beside = []
-    raise InputError(
-        f"{path}: {_EXPECTED}; there is no such file.{did_you_mean(path.name, beside)} Check the "
-        f"path; relative ones start in the working directory."
-    )
-
-
-def _folder(path: Path) -> str:
-    if (path / ".metadata").exists():
-        return (
-            "a folder of torch.distributed.checkpoint, which this version does not read. Convert "
-            "it with `python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER "
-            "weights.pt`."
-        )
-    if (path / "config.json").exists():
-        return (
-            "a Hugging Face model folder, which this version does not read. Load it with "
-            'transformers and save it with torch.save(model.state_dict(), "weights.pt").'
-        )
-    inside = sorted(p.name for p in path.iterdir() if p.suffix in {".pt", ".pth", ".ckpt", ".bin"})
-    hint = f" It holds {listed(inside)}." if inside else ""
-    return f"a folder.{hint} Name one file."
-
-
-def _require_torch_zip(path: Path, size: int) -> None:
+def _kind_of_zip(path: Path, size: int) -> Kind:
     try:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
@@ -143,21 +141,13 @@ def _require_torch_zip(path: Path, size: int) -> None:
     names = [record.filename for record in records]
     inner = {name.partition("/")[2] for name in names}
     if any(n == "constants.pkl" or n.startswith("code/") for n in inner):
-        raise InputError(
-            f"{path}: {_EXPECTED}; got a TorchScript program, which is code that loading would "
-            f"run. Load it where you trust it with torch.jit.load, and save its weights: "
-            f'torch.save(program.state_dict(), "weights.pt").'
-        )
+        return Kind.TORCHSCRIPT
     if any(n == "archive_format" or "data/weights/" in n for n in [*inner, *names]):
-        raise InputError(
-            f"{path}: {_EXPECTED}; got a torch.export program (.pt2), which is code that loading "
-            f"would run. Load it where you trust it with torch.export.load, and save its weights: "
-            f'torch.save(program.state_dict, "weights.pt").'
-        )
+        return Kind.EXPORTED
     if names and all(name.endswith(".npy") for name in names):
         raise InputError(
             f"{path}: {_EXPECTED}; got a NumPy archive with {listed(names)}. As data, give it by "
-            f"--data npz:{path.name}; weights are read from .pt files."
+            f"--data npz:{path.name}; weights are read from .pt and .safetensors files."
         )
     if "data.pkl" not in inner:
         raise InputError(
@@ -166,22 +156,23 @@ def _require_torch_zip(path: Path, size: int) -> None:
         )
     # torch.save never compresses. Compressed records would be read wrongly where the file is
     # mapped, and a small file could unfold into any size; so could records that overlap.
-    unpacked = sum(record.file_size for record in records)
-    if any(r.compress_type != zipfile.ZIP_STORED for r in records) or unpacked > size:
+    if not _is_stored(records, size):
+        unpacked = sum(record.file_size for record in records)
         raise InputError(
             f"{path}: {_EXPECTED}; got one that another program packed again (its records are "
             f"compressed or overlap: {unpacked:,} bytes in a file of {size:,}). {_RESAVE}"
         )
+    return Kind.ZIP
 
 
 def _foreign(head: bytes, size: int) -> str:
     for magic, what, remedy in _FOREIGN:
         if head.lstrip()[: len(magic)].lower() == magic.lower():
             return f"{what}. {remedy}"
-    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
+    if len(head) > 8 and head[8:9] == b"{" and head[7] == 0:
         return (
-            "a safetensors file, which this version does not read. Convert it with "
-            "torch.save(safetensors.torch.load_file(path), 'weights.pt')."
+            f"a safetensors file that is truncated or damaged: it ends after {size:,} bytes, "
+            f"before its header does. Copy it again and compare the sizes."
         )
     if head[257:262] == b"ustar":
         return f"a tar archive. Unpack it and name one file, or load it in PyTorch. {_RESAVE}"

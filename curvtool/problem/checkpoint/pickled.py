@@ -37,20 +37,21 @@ def code_named_by(path: Path, kind: Kind) -> list[str]:
         where the pickle is damaged.
     """
     names: set[str] = set()
-    pickled = io.BytesIO(_pickle_of_zip(path) if kind is Kind.ZIP else _beginning(path, 0))
+    pickled = io.BytesIO(pickle_of_zip(path) if kind is Kind.ZIP else _beginning(path, 0))
     # A legacy file is four pickles: magic number, protocol, machine, then the object itself.
     for _ in range(1 if kind is Kind.ZIP else 4):
         _collect(pickled, names)
     return sorted(name for name in names if not _HARMLESS.fullmatch(name))
 
 
-def _pickle_of_zip(path: Path) -> bytes:
+def pickle_of_zip(path: Path, *, most: int = _MOST) -> bytes:
+    """The pickle inside a zip file of torch.save, or its first bytes: of damaged files too."""
     # Not through ZipFile.read, which gives nothing of a record whose checksum is wrong.
     with zipfile.ZipFile(path) as archive:
         places = [i for i in archive.infolist() if i.filename.partition("/")[2] == "data.pkl"]
     start = places[0].header_offset
     name, extra = struct.unpack("<HH", _beginning(path, start + 26, 4).ljust(4, b"\0"))
-    return _beginning(path, start + 30 + name + extra, min(places[0].file_size, _MOST))
+    return _beginning(path, start + 30 + name + extra, min(places[0].file_size, most))
 
 
 def _beginning(path: Path, start: int, size: int = _MOST) -> bytes:

@@ -2,130 +2,79 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from curvtool.errors import InputError
-from curvtool.problem.checkpoint.kind import Kind, kind_of_file, truncated
-from curvtool.problem.checkpoint.pickled import code_named_by
-from curvtool.problem.checkpoint.state_dict import find_state_dict
-from curvtool.problem.wording import did_you_mean, first_line, kind_of, listed
+from curvtool.problem.checkpoint.candidates import find_candidates, require_folded
+from curvtool.problem.checkpoint.content import Checkpoint, Content
+from curvtool.problem.checkpoint.digests import file_sha256 as file_sha256
+from curvtool.problem.checkpoint.folders import CONFIG, find
+from curvtool.problem.checkpoint.formats.distributed import read_distributed
+from curvtool.problem.checkpoint.formats.programs import read_program
+from curvtool.problem.checkpoint.formats.safe_tensors import read_safetensors
+from curvtool.problem.checkpoint.formats.sharded import read_sharded
+from curvtool.problem.checkpoint.formats.torch_saved import read_torch_saved
+from curvtool.problem.checkpoint.kind import Kind, kind_of_file
+from curvtool.problem.wording import did_you_mean, kind_of
 
 OWN_KEY = "curvtool"
 SCHEMA = "curvtool-checkpoint/1"
+_MOST_VALUES = 10_000
 
 
-@dataclass(frozen=True, eq=False)
-class Checkpoint:
-    """What a checkpoint file holds.
-
-    Attributes:
-        path: the file.
-        tensors: the weights by name, as in the file; they may be mapped from it rather than
-            read, so copy what is to outlive the file.
-        where: the place inside the file, for people.
-        problem: the problem spec inside the file, unchecked, or None.
-        notes: what was left aside.
-    """
-
-    path: Path
-    tensors: Mapping[str, Tensor]
-    where: str
-    problem: object
-    notes: tuple[str, ...] = ()
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
     """Read names, shapes and the embedded spec; weights of zip files are mapped, not read.
 
     Always with `weights_only=True`, and nothing is ever tried without it.
 
     Args:
-        path: a file of torch.save, whatever its name.
+        path: a file or a folder, recognised by its content, whatever its name.
+        trust: whether the code of a program (TorchScript, torch.export) may run.
 
     Returns:
         Its content.
 
     Raises:
-        InputError: for anything that is not a checkpoint with one state dict in it.
+        InputError: for anything that is not a checkpoint with a state dict in it.
     """
-    kind = kind_of_file(path)
-    payload = _load(path, kind)
-    own = None
+    place, kind = find(path)
+    content = _read(place, kind, trust=trust)
+    payload, own = content.payload, None
     if isinstance(payload, Mapping) and OWN_KEY in payload:
         own = payload[OWN_KEY]
         payload = {key: value for key, value in payload.items() if key != OWN_KEY}
     problem = None if own is None else _own_problem(own, path)
-    tensors, where, notes = find_state_dict(payload, path)
-    return Checkpoint(path, tensors, where, problem, tuple(notes))
+    candidates = find_candidates(payload, path)
+    size = sum(file.stat().st_size for file in content.files)
+    for candidate in candidates:
+        require_folded(candidate, path, size)
+    files = content.files
+    if path.is_dir() and (path / CONFIG).is_file():
+        files = (*files, path / CONFIG)
+    return Checkpoint(path, candidates, files, problem, content.notes, content.program)
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _read(place: Path, kind: Kind, *, trust: bool) -> Content:
+    if kind is Kind.DISTRIBUTED:
+        return read_distributed(place)
+    if kind is Kind.INDEX:
+        return read_sharded(place, _read_shard)
+    if kind in {Kind.TORCHSCRIPT, Kind.EXPORTED}:
+        return read_program(place, kind, trust=trust)
+    return _read_shard(place)
 
 
-def _load(path: Path, kind: Kind) -> object:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of TypedStorage, on legacy files
-        try:
-            # By its name alone torch.load takes a *.safetensors path for another format; only by
-            # path can it map, and a path that is no UTF-8 it does not take.
-            named = path.suffix != ".safetensors" and _is_utf8(str(path))
-            if kind is Kind.ZIP and named:
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            with path.open("rb") as file:
-                return torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise _refusal(path, kind, error) from error
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _refusal(path: Path, kind: Kind, error: Exception) -> InputError:
-    if isinstance(error, pickle.UnpicklingError):
-        names = code_named_by(path, kind)
-        if names:
-            return InputError(
-                f"{path}: expected tensors and plain values; the file asks to import code: "
-                f"{listed(names)}. Nothing of it was executed. Where you trust the file, load it "
-                f"in the program that wrote it, and save the weights alone: "
-                f'torch.save(model.state_dict(), "weights.pt").'
-            )
-        if "Unsupported operand" in str(error):
-            return InputError(
-                f"{path}: expected the pickle protocol that torch.save writes by itself (2); the "
-                f"file was saved with another pickle_protocol, which is not read without running "
-                f"code. Save the weights again without that argument: "
-                f'torch.save(model.state_dict(), "weights.pt").'
-            )
-    if isinstance(error, EOFError) or "EOF" in str(error) or "failed finding" in str(error):
-        return truncated(path)
-    return InputError(
-        f"{path}: expected a checkpoint written by torch.save; its contents are damaged or not "
-        f"plain tensors ({_reason(error)}). Copy the file again, or "
-        f'save the weights with torch.save(model.state_dict(), "weights.pt").'
+def _read_shard(path: Path) -> Content:
+    """One file that is whole in itself."""
+    kind = kind_of_file(path)
+    if kind is Kind.SAFETENSORS:
+        return read_safetensors(path)
+    if kind in {Kind.ZIP, Kind.LEGACY}:
+        return read_torch_saved(path, kind)
+    raise InputError(
+        f"{path}: expected a file of tensors; got {kind.value}. Copy the whole folder again."
     )
-
-
-def _reason(error: Exception) -> str:
-    """What torch says, without its advice to load the file unprotected."""
-    _, found, said = str(error).partition("WeightsUnpickler error:")
-    return first_line(ValueError(said) if found else error)
 
 
 def _own_problem(own: object, path: Path) -> object:
@@ -136,8 +85,8 @@ def _own_problem(own: object, path: Path) -> object:
         )
     if own["schema"] != SCHEMA:
         raise InputError(
-            f'{path}: expected the schema "{SCHEMA}"; got {own["schema"]!r}. Update curvtool if '
-            f"the file was written by a later version."
+            f'{path}: expected the schema "{SCHEMA}"; got {own["schema"]!r:.80}. Update curvtool '
+            f"if the file was written by a later version."
         )
     unknown = [str(key) for key in own if key not in {"schema", "problem"}]
     if unknown:
@@ -146,4 +95,23 @@ def _own_problem(own: object, path: Path) -> object:
             f"{did_you_mean(unknown[0], ['schema', 'problem'])} Write such files with "
             f"curvtool.save_checkpoint."
         )
-    return own.get("problem", {})
+    problem = own.get("problem", {})
+    _require_tree(problem, path)
+    return problem
+
+
+def _require_tree(problem: object, path: Path) -> None:
+    """Refuse a spec that refers to itself, or to one part so often that it unfolds for ever."""
+    waiting, count = [problem], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > _MOST_VALUES:
+            raise InputError(
+                f"{path}: expected a problem of a few lines; it has more than {_MOST_VALUES:,} "
+                f"values, or refers to itself. Write such files with curvtool.save_checkpoint."
+            )
+        if isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)

@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from curvtool.errors import InputError
-from curvtool.problem.checkpoint.read import Checkpoint
-from curvtool.problem.checkpoint.state_dict import unprefixed
+from curvtool.problem.checkpoint.choose import choose, others_sentence
+from curvtool.problem.checkpoint.content import Candidate, Checkpoint
+from curvtool.problem.checkpoint.fit import COUNTER, MOST_ROWS, Row, misfits, only_old_names, table
+from curvtool.problem.checkpoint.names import best_variant
 from curvtool.problem.wording import first_line, listed
 
-_MOST_ROWS = 20
-_COUNTER = "num_batches_tracked"  # of BatchNorm; read in train mode with momentum None alone
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What went into the module.
+
+    Attributes:
+        tensors: by the model's names, as in the file.
+        notes: prefixes taken off, places chosen, mixed precision met, what did not fit.
+    """
+
+    tensors: Mapping[str, Tensor]
+    notes: list[str]
 
 
-def load_weights(module: nn.Module, checkpoint: Checkpoint, model: str) -> list[str]:
+def load_weights(
+    module: nn.Module, checkpoint: Checkpoint, model: str, *, partial: bool = False
+) -> Loaded:
     """Copy the checkpoint's tensors into `module`, in the floating-point type of the file.
 
     Args:
-        module: on the CPU; its parameters take the file's floating-point type, so that nothing
-            is rounded here.
+        module: on the CPU; its parameters take the file's floating-point type, the widest of
+            several, so that nothing is rounded here.
         checkpoint: what was read.
         model: how the spec names the model, for messages.
+        partial: whether to load what fits, and to note what does not.
 
     Returns:
-        Notes: prefixes taken off, half precision met.
+        The tensors that were loaded, and notes.
 
     Raises:
         InputError: for missing, unexpected or wrongly shaped keys, for values that are not
@@ -36,13 +53,26 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint, model: str) -> list[
     """
     _require_values(module, model)
     expected = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
-    taken, tensors = _best_variant(expected, checkpoint.tensors)
-    rows = _misfits(expected, tensors)
-    if rows and not _only_old_names(rows):
-        raise InputError(_table(rows, expected, tensors, checkpoint, model))
+    candidate, notes = choose(checkpoint, expected)
+    notes = [*checkpoint.notes, *candidate.notes, *notes]
+    taken, tensors = best_variant(expected, candidate.tensors)
+    if taken:
+        notes.append(f'the prefix "{taken}" was taken off all names in the checkpoint')
+    tensors = _without_made(module, expected, tensors, notes)
+    rows = misfits(expected, tensors)
+    sentence = _sentence(rows, expected, tensors, checkpoint, candidate, model) if rows else ""
+    if rows and partial and not (only_old_names(rows) and _renames(module, tensors)):
+        unfit = {key for key, _, _ in rows}
+        tensors = {key: tensor for key, tensor in tensors.items() if key not in unfit}
+        if not any(key in expected for key in tensors):
+            raise InputError(sentence)
+        notes.append(_partly(rows, tensors))
+        rows = []
+    if rows and not only_old_names(rows):
+        raise InputError(sentence)
     _require_finite(module, tensors, checkpoint)
     _require_tied(expected, tensors, checkpoint)
-    _take_dtypes(expected, tensors)
+    notes += _take_dtypes(expected, tensors)
     try:
         module.load_state_dict(_with_tied(expected, tensors), strict=bool(rows))
     except RuntimeError as error:
@@ -53,51 +83,70 @@ def load_weights(module: nn.Module, checkpoint: Checkpoint, model: str) -> list[
                 f"{checkpoint.path}: expected the weights to fit {model}; the model refused them: "
                 f"{first_line(error)}. Check that build makes the model that was trained."
             ) from error
-        raise InputError(_table(rows, expected, tensors, checkpoint, model)) from error
-    notes = list(checkpoint.notes)
-    if taken:
-        notes.append(f'the prefix "{taken}" was taken off all names in the checkpoint')
-    return notes
+        raise InputError(sentence) from error
+    return Loaded(tensors, notes)
 
 
-def _best_variant(
-    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> tuple[str, dict[str, Tensor]]:
-    variants = list(unprefixed(tensors)) or [("", {})]
-    return max(variants, key=lambda variant: len(expected.keys() & variant[1].keys()))
+def _sentence(
+    rows: list[Row],
+    expected: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
+    candidate: Candidate,
+    model: str,
+) -> str:
+    head = (
+        f"{checkpoint.path}: expected the {len(expected)} tensors of {model}; the {len(tensors)} "
+        f"under {candidate.where} do not fit:"
+    )
+    others = others_sentence(checkpoint, candidate)
+    return table(head, rows, tensors, key=candidate.key, others=others)
 
 
-def _misfits(
-    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> list[tuple[str, str, str]]:
-    """Rows of key, what the model expects, what the file has; empty where all fits."""
-    rows = []
-    present = {id(expected[key]) for key in tensors if key in expected}
-    for key, wanted in expected.items():
-        if key not in tensors:
-            if not (key.endswith(_COUNTER) or id(wanted) in present):
-                rows.append((key, _shape(wanted), "missing"))
-            continue
-        got = tensors[key]
-        # An unmade parameter (LazyLinear) takes any shape; a complex or integer tensor cannot
-        # become a real parameter.
-        fits = is_lazy(wanted) or wanted.shape == got.shape
-        same_kind = wanted.is_floating_point() == got.is_floating_point()
-        plain = got.layout is torch.strided and not got.is_quantized
-        if not (fits and same_kind and plain and wanted.is_complex() == got.is_complex()):
-            rows.append((
-                key,
-                _shape(wanted, typed=not same_kind),
-                _shape(got, typed=not same_kind),
-            ))
-    rows += [(key, "nothing", _shape(got)) for key, got in tensors.items() if key not in expected]
-    return rows
+def _without_made(
+    module: nn.Module,
+    expected: Mapping[str, Tensor],
+    tensors: dict[str, Tensor],
+    notes: list[str],
+) -> dict[str, Tensor]:
+    """Leave aside what the model makes by itself and does not save, where the file agrees."""
+    made = dict(module.named_buffers())
+    equal = [
+        key
+        for key, tensor in tensors.items()
+        if key not in expected
+        and key in made
+        and made[key].shape == tensor.shape
+        and made[key].dtype == tensor.dtype
+        and torch.equal(made[key], tensor)
+    ]
+    if equal:
+        notes.append(f"buffers that the model makes itself are the file's: {listed(equal, most=4)}")
+    return {key: tensor for key, tensor in tensors.items() if key not in equal}
 
 
-def _only_old_names(rows: Iterable[tuple[str, str, str]]) -> bool:
-    """Whether every misfit is a name, so that a rename inside the module might mend it."""
-    kinds = [(wanted == "nothing", got == "missing") for _, wanted, got in rows]
-    return all(any(pair) for pair in kinds) and {(True, False), (False, True)} <= set(kinds)
+def _renames(module: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the module takes the names of the file, by renaming them as it loads."""
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _partly(rows: list[Row], tensors: Mapping[str, Tensor]) -> str:
+    without = [key for key, wanted, _ in rows if wanted != "nothing"]
+    own = f"; {len(without)} keep the values that the model was built with" if without else ""
+    cells = [
+        f"{key} (not in the model)"
+        if wanted == "nothing"
+        else f"{key} (expected {wanted}, {'missing in the file' if got == 'missing' else got})"
+        for key, wanted, got in rows
+    ]
+    return (
+        f"--partial: {len(tensors)} tensors were loaded{own}. Not loaded: "
+        f"{listed(cells, most=MOST_ROWS)}"
+    )
 
 
 def _require_values(module: nn.Module, model: str) -> None:
@@ -153,68 +202,36 @@ def _with_tied(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) ->
     for key, wanted in expected.items():
         if key not in filled and id(wanted) in by_identity:
             filled[key] = by_identity[id(wanted)]
-        elif key not in filled and key.endswith(_COUNTER):
+        elif key not in filled and key.endswith(COUNTER):
             filled[key] = wanted
     return filled
 
 
-def _take_dtypes(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    for key, wanted in expected.items():
-        got = tensors.get(key)
-        if got is not None and not is_lazy(wanted) and got.dtype != wanted.dtype:
+def _take_dtypes(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Give what will be loaded the file's floating-point type, the widest where it has several."""
+    taken = {
+        key: got
+        for key, got in tensors.items()
+        if key in expected and (got.is_floating_point() or got.is_complex())
+    }
+    real = [got.dtype for got in taken.values() if got.is_floating_point()]
+    widest = reduce(torch.promote_types, real) if real else None
+    for key, got in taken.items():
+        wanted = expected[key]
+        dtype = widest if got.is_floating_point() and widest else got.dtype
+        if not is_lazy(wanted) and dtype != wanted.dtype:
             # In place, so that ties and references to the parameter survive.
-            wanted.data = wanted.data.to(got.dtype)
+            wanted.data = wanted.data.to(dtype)
+    counts = Counter(real).most_common()
+    if len(counts) < 2:
+        return []
+    names = {str(dtype).removeprefix("torch."): dtype for dtype, _ in counts}
+    kinds = [
+        f"{count} {name}" + (f" ({_first(taken, names[name])})" if count == 1 else "")
+        for name, (_, count) in zip(names, counts, strict=True)
+    ]
+    return [f"the file mixes {', '.join(kinds)}: all are computed in the widest"]
 
 
-def _shape(tensor: Tensor, *, typed: bool = False) -> str:
-    if is_lazy(tensor):
-        return "any shape"
-    kind = str(tensor.dtype).removeprefix("torch.")
-    odd = tensor.is_quantized or tensor.layout is not torch.strided
-    layout = f"{str(tensor.layout).removeprefix('torch.')} " * (tensor.layout is not torch.strided)
-    return f"{tuple(tensor.shape)}" + (f" {layout}{kind}" if typed or odd else "")
-
-
-def _table(
-    rows: list[tuple[str, str, str]],
-    expected: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    checkpoint: Checkpoint,
-    model: str,
-) -> str:
-    header = ("key", "the model expects", "the file has")
-    shown = [header, *rows[:_MOST_ROWS]]
-    wide = [max(len(row[column]) for row in shown) for column in range(2)]
-    lines = [f"  {key:<{wide[0]}}  {wanted:<{wide[1]}}  {got}" for key, wanted, got in shown]
-    if len(rows) > _MOST_ROWS:
-        lines.append(f"  ... and {len(rows) - _MOST_ROWS} more")
-    return "\n".join([
-        f"{checkpoint.path}: expected the {len(expected)} tensors of {model}; the {len(tensors)} "
-        f"under {checkpoint.where} do not fit:",
-        *lines,
-        _hint(rows),
-    ])
-
-
-def _hint(rows: list[tuple[str, str, str]]) -> str:
-    missing = [key for key, _, got in rows if got == "missing"]
-    unexpected = [key for key, wanted, _ in rows if wanted == "nothing"]
-    longer = Counter(u[: -len(m)] for m in missing for u in unexpected if u.endswith(f".{m}"))
-    shorter = Counter(m[: -len(u)] for m in missing for u in unexpected if m.endswith(f".{u}"))
-    for prefixes, change in (
-        (longer, 'k.removeprefix("{0}"): v for k, v in weights.items() if k.startswith("{0}")'),
-        (shorter, '"{0}" + k: v for k, v in weights.items()'),
-    ):
-        prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
-        if 2 * count >= len(missing) > 0:
-            where = "in the file" if prefixes is longer else "in the model"
-            return (
-                f'Did you mean the names without "{prefix}"? {count} of the missing keys differ by '
-                f"that prefix {where}; save the weights as {{{change.format(prefix)}}}."
-            )
-    if not missing and not unexpected:
-        return (
-            "The names agree, the shapes do not: set the arguments that the model was trained "
-            "with (--model-kwargs, or kwargs under [model])."
-        )
-    return "Check that --model and its arguments make the model that was trained."
+def _first(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> str:
+    return next(key for key, tensor in tensors.items() if tensor.dtype == dtype)
