@@ -17,6 +17,10 @@ _REFUSED = (
 )
 
 
+class NotAllowed(pickle.UnpicklingError):
+    """A pickle asks for a class that may not even be marked; its text is the dotted name."""
+
+
 class Inert:
     """What stands for an object of a class that is never imported.
 
@@ -103,13 +107,13 @@ class RestrictedUnpickler(pickle._Unpickler):
             What `known` has under the dotted name, or a class of marks.
 
         Raises:
-            pickle.UnpicklingError: for a name that may not even be marked.
+            NotAllowed: for a name that may not even be marked.
         """
         dotted = f"{module}.{name}"
         if dotted in self._known:
             return self._known[dotted]
         if not self._allowed(dotted):
-            raise pickle.UnpicklingError(dotted)
+            raise NotAllowed(dotted)
         return self._marks.setdefault(dotted, inert(dotted))
 
     def persistent_load(self, pid: Any) -> Any:
