@@ -211,9 +211,10 @@ def test_a_strangers_model_is_left_open_with_what_its_ends_tell(tmp_path: Path) 
         ({"a.weight": torch.zeros(4, 3, 5, 5)}, "shape (N, 3, H, W)"),
         ({"a.weight": torch.zeros(4, 3)}, "3 numbers an example"),
         (
-            {"pos_embed.weight": torch.zeros(5, 2), "tok_emb.weight": torch.zeros(9, 2)},
+            {"pos_embed.weight": torch.zeros(5, 2), "tok_emb.weight": torch.zeros(9, 20)},
             "whole numbers from 0 to 8, by tok_emb.weight",
         ),
+        ({"embed.weight": torch.zeros(9, 2), "embed.bias": torch.zeros(9)}, "2 numbers an example"),
     ],
 )
 def test_inputs_by_the_first_layer(tensors: dict[str, Tensor], said: str, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def ends_of(tensors: Mapping[str, Tensor]) -> Ends:
     layers = {name: t for name, t in tensors.items() if t.ndim >= 2 and _is_weight(name)}
     if not layers:
         return Ends("", None)
-    inputs, tokens = _inputs(layers)
+    inputs, tokens = _inputs(layers, tensors)
     last = [name for name, t in layers.items() if "weight_hh" not in name and t.ndim in {2, 4}]
     name = last[-1] if last else ""
     return Ends(inputs, int(layers[name].shape[0]) if name else None, tokens, name)
@@ -55,7 +55,12 @@ def _is_weight(name: str) -> bool:
     )
 
 
-def _inputs(layers: Mapping[str, Tensor]) -> tuple[str, int | None]:
+def _bias(name: str) -> str:
+    """Of a linear layer; an embedding has none."""
+    return name.removesuffix("weight") + "bias"
+
+
+def _inputs(layers: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> tuple[str, int | None]:
     for name, t in layers.items():
         if _POSITION.search(name):
             continue
@@ -64,7 +69,7 @@ def _inputs(layers: Mapping[str, Tensor]) -> tuple[str, int | None]:
         if t.ndim in _IMAGES:
             shape = _IMAGES[t.ndim].format(t.shape[1])
             return f"inputs of shape {shape}, by {name}", None
-        if t.ndim == 2 and _EMBEDDING.search(name) and t.shape[0] > t.shape[1]:
+        if t.ndim == 2 and _EMBEDDING.search(name) and _bias(name) not in tensors:
             return f"whole numbers from 0 to {t.shape[0] - 1}, by {name}", int(t.shape[0])
         if t.ndim == 2:
             return f"{t.shape[1]} numbers an example, by {name}", None

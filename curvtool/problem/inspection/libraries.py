@@ -1,4 +1,4 @@
-"""Whether weights are those of an architecture of torchvision or timm: built on no memory, compared.
+"""Whether weights are those of an architecture of torchvision or timm, built without memory.
 
 To build all of torchvision takes eleven seconds; a name that only one family has leaves a few.
 """

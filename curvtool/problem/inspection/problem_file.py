@@ -142,7 +142,7 @@ def _loss(found: Inspection, todo: list[str]) -> list[str]:
 
 
 def _choice(found: Inspection) -> str:
-    if found.model.build == "gpt" or found.ends.tokens is not None:
+    if found.ends.tokens is not None and found.ends.tokens == found.ends.outputs:
         return "cross_entropy if targets are the next tokens, causal_lm if they are the tokens"
     if found.ends.outputs == 1:
         return "mse for a number, bce for two classes"
