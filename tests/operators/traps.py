@@ -85,7 +85,7 @@ class Eager(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.all(x).chunk(3, dim=-1)
-        scores = (q @ k.transpose(-1, -2) / 2).softmax(-1, dtype=torch.float32).to(q.dtype)
+        scores = (q @ k.transpose(-1, -2) / 2).softmax(-1)
         mixed: Tensor = scores @ v
         return mixed
 
@@ -391,7 +391,7 @@ RECURRENT = {
     "lstm with projection": Trap(
         "+++", lambda: Mean(nn.LSTM(4, 3, batch_first=True, proj_size=2), 2), SEQUENCES
     ),
-    "gru of packed sequences": Trap("+++", lambda: Mean(Packed(), 2), SEQUENCES),
+    "gru of packed sequences": Trap("++-", lambda: Mean(Packed(), 2), SEQUENCES),
     "lstm": Trap("+++", lambda: Mean(nn.LSTM(4, 2, batch_first=True), 2), SEQUENCES),
     "gru": Trap("+++", lambda: Mean(nn.GRU(4, 2, batch_first=True), 2), SEQUENCES),
     "rnn": Trap("+++", lambda: Mean(nn.RNN(4, 2, batch_first=True), 2), SEQUENCES),
