@@ -65,6 +65,7 @@ class ProblemConfig:
         problem: a TOML problem file.
         model: what `[model] build` takes; `data` and `loss` likewise.
         model_kwargs: `key=value` pairs; likewise the two others.
+        output: the model's output that the loss reads.
         batch_size: examples a batch.
         max_examples: a seeded subset of so many.
         trust: whether a spec that came with the checkpoint may name code.
@@ -85,6 +86,7 @@ class ProblemConfig:
     model_kwargs: Mapping[str, object] = field(default_factory=dict)
     data_kwargs: Mapping[str, object] = field(default_factory=dict)
     loss_kwargs: Mapping[str, object] = field(default_factory=dict)
+    output: str | None = None
     batch_size: int | None = None
     max_examples: int | None = None
     trust: bool = False

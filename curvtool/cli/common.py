@@ -33,6 +33,7 @@ class Common:
     data_kwargs: list[str] | None
     loss: str | None
     loss_kwargs: list[str] | None
+    output: str | None
     batch_size: int | None
     max_examples: int | None
     params: list[str] | None
@@ -76,6 +77,7 @@ class Common:
             model_kwargs=parse_key_values(self.model_kwargs or [], option="--model-kwargs"),
             data_kwargs=parse_key_values(self.data_kwargs or [], option="--data-kwargs"),
             loss_kwargs=parse_key_values(self.loss_kwargs or [], option="--loss-kwargs"),
+            output=self.output,
             batch_size=self.batch_size,
             max_examples=self.max_examples,
             trust=self.trust,
@@ -118,6 +120,7 @@ def _shared(
     data_kwargs: opt.DataKwargs = None,
     loss: opt.Loss = None,
     loss_kwargs: opt.LossKwargs = None,
+    output: opt.Output = None,
     batch_size: opt.BatchSize = None,
     max_examples: opt.MaxExamples = None,
     params: opt.Params = None,

@@ -57,7 +57,9 @@ Data = Annotated[
 Loss = Annotated[
     str | None,
     typer.Option(
-        help="cross_entropy, mse, bce (with logits), nll or FILE.py:LOSS.", rich_help_panel=PROBLEM
+        help="cross_entropy, mse, bce (with logits), nll, huber, causal_lm, masked_lm, "
+        "contrastive, hf (the model's own) or FILE.py:LOSS.",
+        rich_help_panel=PROBLEM,
     ),
 ]
 ModelKwargs = Annotated[
@@ -70,6 +72,13 @@ DataKwargs = Annotated[
 ]
 LossKwargs = Annotated[
     list[str] | None, typer.Option(help="key=value for the loss.", rich_help_panel=PROBLEM)
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        help="Which of several outputs of the model the loss reads: name or place.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 BatchSize = Annotated[
     int | None,

@@ -68,6 +68,7 @@ def load(config: Config, *, working_directory: Path) -> Loaded:
             model_kwargs=p.model_kwargs,
             data_kwargs=p.data_kwargs,
             loss_kwargs=p.loss_kwargs,
+            output=p.output,
             batch_size=p.batch_size,
             max_examples=p.max_examples,
             seed=config.compute.seed,

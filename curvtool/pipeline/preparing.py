@@ -251,7 +251,7 @@ def check_product(
         PreflightError: where none passes: that of the first.
     """
     examples = int(_EXAMPLES_PER_PRODUCT * products * objective.num_examples)
-    least = _LEAST_COUPLED if objective.train_mode else _LEAST_EXAMPLES
+    least = _LEAST_COUPLED if objective.couples else _LEAST_EXAMPLES
     examples = max(least, min(EXAMPLES, examples))
     refusal: PreflightError | None = None
     for name in _BASES if way == "auto" else (way_named(way).checked_as or way,):

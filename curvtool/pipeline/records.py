@@ -79,6 +79,7 @@ def problem_record(
     notes = [*problem.notes, *objective.notes]
     if evaluation.uses_attention:
         notes.append("Attention runs on the math kernel: fused ones have no second derivative.")
+    score = evaluation.score
     return ProblemSummary(
         checkpoint=problem.checkpoint,
         model=problem.spec.model.build,
@@ -90,7 +91,9 @@ def problem_record(
         total_weight=objective.total_weight,
         loss_value=evaluation.loss,
         gradient_norm=float(evaluation.gradient_P.double().norm()),
-        accuracy=evaluation.accuracy,
+        accuracy=score.accuracy,
+        rmse=None if score.fit is None else score.fit.rmse,
+        target_std=None if score.fit is None else score.fit.target_std,
         weight_decay=config.weight_decay,
         train_mode=config.train_mode,
         notes=tuple(note.rstrip(".") + "." for note in notes),

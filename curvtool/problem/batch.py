@@ -9,6 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from curvtool.problem.scores import Score
+
+NOTHING = Score()
 BatchValues = tuple[Tensor, ...] | Mapping[str, Tensor]
 
 
@@ -68,14 +71,12 @@ class LossValue:
         mean: scalar tensor, differentiable: the batch's mean loss.
         weight: the denominator of that mean (examples; unmasked tokens; summed class weights).
             A batch of weight zero is skipped, and its `mean` is then not read.
-        correct: right predictions among `counted`, for losses that have classes; else None.
-        counted: predictions that `correct` was counted over.
+        score: what was counted, where that was asked for.
     """
 
     mean: Tensor
     weight: float
-    correct: int | None = None
-    counted: int | None = None
+    score: Score = NOTHING
 
 
 class Loss(Protocol):
@@ -87,6 +88,11 @@ class Loss(Protocol):
     @property
     def name(self) -> str:
         """Name as the problem spec gives it."""
+        ...
+
+    @property
+    def couples(self) -> bool:
+        """Whether a batch's loss is no mean over its examples, so that its size is part of H."""
         ...
 
     def __call__(self, model: nn.Module, batch: Batch, *, score: bool = False) -> LossValue:

@@ -47,6 +47,7 @@ class ProblemRequest:
         model_kwargs: parsed `key=value` pairs; likewise the two others.
         data_kwargs: of these, `inputs` and `targets` name the parts of the data.
         loss_kwargs: see `model_kwargs`.
+        output: the model's output that the loss reads, like `output`.
         batch_size: examples a batch; above the spec's.
         max_examples: at most so many, a seeded subset.
         seed: of that subset, and of what user code draws while it builds and reads.
@@ -66,6 +67,7 @@ class ProblemRequest:
     model_kwargs: Mapping[str, object] = field(default_factory=dict)
     data_kwargs: Mapping[str, object] = field(default_factory=dict)
     loss_kwargs: Mapping[str, object] = field(default_factory=dict)
+    output: str | None = None
     batch_size: int | None = None
     max_examples: int | None = None
     seed: int = 0
@@ -182,6 +184,7 @@ def _named_sources(request: ProblemRequest) -> list[SpecSource]:
                 "loss": request.loss_kwargs,
             },
             working_directory=request.working_directory,
+            output=request.output,
         )
     ]
     if request.problem is not None:

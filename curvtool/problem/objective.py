@@ -19,9 +19,11 @@ from curvtool.errors import InputError
 from curvtool.problem.batch import Batch, Loss
 from curvtool.problem.calling import Calling, gradients
 from curvtool.problem.copying import copied
+from curvtool.problem.coupling import coupling_notes
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
 from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
+from curvtool.problem.scores import Score
 from curvtool.problem.twice import (
     AttentionSeen,
     prepare_modules,
@@ -41,14 +43,14 @@ class Evaluation:
         loss: the dataset mean, weight decay included.
         gradient_P: its gradient, shape (P,).
         batch_weights: each batch's share of the mean before division, shape (B,).
-        accuracy: share of right predictions, None where the loss has no classes.
+        score: right predictions, or the errors of real ones, where the loss counts them.
         uses_attention: whether the model called fused attention (now on the math kernel).
     """
 
     loss: float
     gradient_P: Tensor
     batch_weights: tuple[float, ...]
-    accuracy: float | None
+    score: Score
     uses_attention: bool
 
 
@@ -73,6 +75,7 @@ class Objective:
         train_mode: bool = False,
         keep_data_on_device: bool = True,
     ) -> None:
+        self._twice = partial(twice_differentiable, double=dtype == torch.float64)
         self.module = cured(module).to(device=device, dtype=dtype).train(train_mode)
         self.loss = loss
         self.device = device
@@ -80,14 +83,10 @@ class Objective:
         self.patterns = tuple(patterns)
         self.weight_decay = weight_decay
         self.train_mode = train_mode
+        self.couples = train_mode or loss.couples  # whether batches may be no means over examples
         self.layout: ParameterLayout
         self.layout, self.parameters, self.notes = lay_out(self.module, patterns)
-        coupled = prepare_modules(self.module)
-        if coupled:
-            self.notes.append(
-                f"BatchNorm in train mode ({coupled[0]}{', ...' if len(coupled) > 1 else ''}) "
-                "couples the examples of a batch: the batch size is part of this H."
-            )
+        self.notes += coupling_notes(loss, prepare_modules(self.module), batches)
         self._batches = tuple(b.moved(device, dtype) if keep_data_on_device else b for b in batches)
         self._resident = keep_data_on_device
         self._origins = tuple(range(len(self._batches)))
@@ -163,7 +162,7 @@ class Objective:
         Raises:
             PreflightError: where torch cannot differentiate the loss.
         """
-        with self.missing_derivatives_named(index), twice_differentiable():
+        with self.missing_derivatives_named(index), self._twice():
             return gradients(self.batch_loss(index), self.parameters, create_graph=True)
 
     def batch_gradient_at(
@@ -186,7 +185,7 @@ class Objective:
         self.weights  # noqa: B018  # known before, since evaluating is not to be differentiated
         names = [f"module.{name}" for name in self.layout.names]
         replaced = dict(zip(names, parameters, strict=True))
-        with twice_differentiable():
+        with self._twice():
             result: _Result = functional_call(Calling(self.module, run), replaced, ())
         return result
 
@@ -223,11 +222,11 @@ class Objective:
         gradient_P = torch.zeros(self.size, dtype=self.dtype, device=self.device)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         weights: list[float] = []
-        correct = counted = 0
+        score = Score()
         attention = AttentionSeen()
         reached = [False] * len(self.parameters)
         for index in range(self.num_batches):
-            with twice_differentiable(rewritten=False):
+            with self._twice(rewritten=False):
                 with attention:
                     value = self.loss(self.module, self.batch(index), score=True)
                 weights.append(value.weight)
@@ -239,8 +238,7 @@ class Objective:
                     reached = [r or g is not None for r, g in zip(reached, found, strict=True)]
                     gradient_P.add_(self._joined(found), alpha=value.weight)
             total += value.mean.detach().to(torch.float64) * value.weight
-            if value.correct is not None and value.counted is not None:
-                correct, counted = correct + value.correct, counted + value.counted
+            score = score.joined(value.score)
         denominator = sum(weights)
         if denominator <= 0:
             raise InputError(
@@ -264,12 +262,12 @@ class Objective:
             loss=loss,
             gradient_P=gradient_P,
             batch_weights=self._weights,
-            accuracy=correct / counted if counted else None,
+            score=score,
             uses_attention=attention.seen,
         )
 
     def _forward(self, index: int) -> Tensor:
-        with twice_differentiable():
+        with self._twice():
             return self.loss(self.module, self.batch(index)).mean
 
     def _joined(self, gradients: Sequence[Tensor | None]) -> Tensor:
@@ -339,7 +337,7 @@ class Objective:
         """Weights of batches, and the weighted sum of their losses."""
         weights, total = [], 0.0
         for batch in batches:
-            with twice_differentiable(), torch.no_grad():
+            with self._twice(), torch.no_grad():
                 value = self.loss(self.module, batch.moved(self.device, self.dtype))
             weights.append(value.weight)
             total += value.weight * float(value.mean) if value.weight > 0 else 0.0
@@ -384,7 +382,7 @@ class Objective:
         for batch in (self.batch(index) for index in self.active):
             for start in range(0, batch.examples, most):
                 part = batch.part(start, start + most)
-                with twice_differentiable():
+                with self._twice():
                     value = self.loss(self.module, part)
                 if value.weight > 0 and value.mean.requires_grad:
                     return part

@@ -24,7 +24,10 @@ from curvtool.problem.spec import (
 _EXAMPLES = {
     "model": ("file.py:build", "mlp, cnn, gpt, torchvision:NAME, timm:NAME, hf, file.py:build"),
     "data": ("file.py:dataset", "npz:FILE, torchvision:NAME, file.py:dataset"),
-    "loss": ("cross_entropy", "cross_entropy, mse, bce, nll, file.py:loss"),
+    "loss": (
+        "cross_entropy",
+        "cross_entropy, mse, bce, nll, huber, causal_lm, masked_lm, file.py:loss",
+    ),
 }
 
 
@@ -33,8 +36,9 @@ def command_line_source(
     heads: Mapping[str, str | None],
     kwargs: Mapping[str, Mapping[str, object]],
     working_directory: Path,
+    output: str | None = None,
 ) -> SpecSource:
-    """What `--model`, `--data`, `--loss` and their `--...-kwargs` say.
+    """What `--model`, `--data`, `--loss`, `--output` and their `--...-kwargs` say.
 
     `inputs` and `targets` among the data's key=value pairs are the names of [data], not
     arguments, since the command line has no other place for them.
@@ -43,6 +47,7 @@ def command_line_source(
         heads: for each section, the option's value or None.
         kwargs: for each section, the parsed pairs.
         working_directory: what relative paths are relative to.
+        output: the model's output that the loss reads.
 
     Returns:
         The source that outranks all others.
@@ -53,6 +58,8 @@ def command_line_source(
         given = dict(kwargs.get(name, {}))
         if heads.get(name) is not None:
             section[head] = heads[name]
+        if name == "model" and output is not None:
+            section["output"] = output
         if name == "data":
             section |= {key: given.pop(key) for key in ("inputs", "targets") if key in given}
         if given:
@@ -129,7 +136,7 @@ def resolve(sources: Sequence[SpecSource], *, checkpoint: Path) -> ProblemSpec:
     model, data, loss = (part for part in parts.values() if part is not None)
     inputs = data.section.get("inputs")
     return ProblemSpec(
-        ModelSpec(model.section["build"], model.origin, model.kwargs),
+        ModelSpec(model.section["build"], model.origin, model.kwargs, _text(model, "output")),
         DataSpec(
             source=data.section["source"],
             origin=data.origin,
@@ -151,6 +158,12 @@ class _Part:
     origin: Origin
     kwargs: dict[str, object]
     bases: dict[str, Path]
+
+
+def _text(part: _Part, key: str) -> str | None:
+    """A name, or a place among the outputs."""
+    value = part.section.get(key)
+    return None if value is None else str(value)
 
 
 def _merged(name: str, sources: Sequence[SpecSource]) -> _Part | None:

@@ -17,7 +17,7 @@ from curvtool.problem.wording import did_you_mean, kind_of
 Section = Mapping[str, object]
 HEADS = {"model": "build", "data": "source", "loss": "name"}
 KEYS: dict[str, dict[str, str]] = {
-    "model": {"build": "a string", "kwargs": "a table"},
+    "model": {"build": "a string", "kwargs": "a table", "output": "a name or a place from 0"},
     "data": {
         "source": "a string",
         "inputs": "a string or a list of strings",
@@ -54,11 +54,12 @@ class SpecSource:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which function builds the module, and with which arguments."""
+    """Which function builds the module, with which arguments, and which output the loss reads."""
 
     build: str
     origin: Origin
     kwargs: Section = field(default_factory=dict)
+    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class ProblemSpec:
             "data": data,
             "loss": {"name": self.loss.name},
         }
+        if self.model.output is not None:
+            sections["model"]["output"] = self.model.output
         for name, part in (("model", self.model), ("data", self.data), ("loss", self.loss)):
             if part.kwargs:
                 sections[name]["kwargs"] = dict(part.kwargs)
@@ -226,6 +229,12 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def _is_output(value: object) -> bool:
+    return _is_name(value) or (
+        isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    )
+
+
 def _is_table(value: object) -> bool:
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
@@ -235,4 +244,5 @@ _CHECKS = {
     "a string or a list of strings": _is_names,
     "a whole number of at least 1": _is_count,
     "a table": _is_table,
+    "a name or a place from 0": _is_output,
 }

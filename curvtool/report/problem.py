@@ -80,6 +80,9 @@ def problem_facts(problem: ProblemSummary, page: Page) -> list[Text]:
     ]
     if problem.accuracy is not None:
         value.append(f"accuracy {100 * problem.accuracy:.2f} %")
+    if problem.rmse is not None and problem.target_std is not None:
+        spread = f"targets' standard deviation {numbers.figure(problem.target_std)}"
+        value += [f"RMSE {numbers.figure(problem.rmse)}", spread]
     lines = [*fact("data", data, page), *fact("loss", value, page)]
     if problem.weight_decay:
         note = f"weight decay {problem.weight_decay:g}: H includes it as a multiple of the identity"

@@ -32,6 +32,8 @@ class ProblemSummary:
         loss_value: the dataset mean at the checkpoint.
         gradient_norm: 2-norm of its gradient.
         accuracy: share of right predictions in 0..1, None where the loss has no classes.
+        rmse: root of the mean squared error of real predictions, None where there are none.
+        target_std: standard deviation of their targets, the RMSE of a constant prediction.
         notes: sentences the reader must know (attention on the math kernel, frozen tensors, ...).
     """
 
@@ -46,6 +48,8 @@ class ProblemSummary:
     loss_value: float
     gradient_norm: float
     accuracy: float | None = None
+    rmse: float | None = None
+    target_std: float | None = None
     weight_decay: float = 0.0
     train_mode: bool = False
     notes: Sequence[str] = ()

@@ -236,15 +236,15 @@ def test_score_and_weight_are_those_of_the_whole_logits() -> None:
             value = loss(module, batch, score=True)
             # A mean of 92 terms of size below 10, each rounded a few times.
             assert float((value.mean - whole.mean).detach().abs()) <= 1e3 * EPS
-            assert (value.correct, value.weight) == (whole.correct, whole.weight)
-            assert value.counted == whole.counted
+            assert (value.score.correct, value.weight) == (whole.score.correct, whole.weight)
+            assert value.score.counted == whole.score.counted
 
 
 def test_a_batch_with_nothing_to_count_weighs_nothing() -> None:
     module = seeded(CASES["gpt"].build).double()
     batch = Batch((labels(6, 2, 4), torch.full((2, 4), -100)), 2)
     value = with_head(CASES["gpt"]).loss(module, batch, score=True)
-    assert (value.weight, float(value.mean.detach()), value.counted) == (0, 0, 0)
+    assert (value.weight, float(value.mean.detach()), value.score.counted) == (0, 0, 0)
     gradients = torch.autograd.grad(value.mean, list(module.parameters()))
     assert not any(bool(g.any()) for g in gradients)
 

@@ -44,7 +44,7 @@ def test_a_self_describing_checkpoint_needs_nothing_else(folder: Path) -> None:
     assert [batch.examples for batch in problem.batches] == [8, 8, 4]
     assert problem.examples == 20
     value = problem.loss(problem.module, problem.batches[0], score=True)
-    assert value.weight == value.counted == 8
+    assert value.weight == value.score.counted == 8
     assert problem.notes == []
     assert problem.checkpoint == "c.pt"
     assert problem.hashes == {

@@ -144,7 +144,7 @@ def test_a_batch_with_nothing_to_count_weighs_nothing(kwargs: dict[str, Any]) ->
     value = loss_of("cross_entropy", **kwargs)(
         IDENTITY, batch_of(outputs, torch.full((4,), -100)), score=True
     )
-    assert (value.weight, float(value.mean.detach()), value.counted) == (0, 0, 0)
+    assert (value.weight, float(value.mean.detach()), value.score.counted) == (0, 0, 0)
     (gradient,) = torch.autograd.grad(value.mean, outputs)
     assert not bool(gradient.any())
 
@@ -177,15 +177,15 @@ def test_right_predictions_are_counted_without_the_ignored() -> None:
     value = loss_of("cross_entropy")(
         IDENTITY, batch_of(logits, torch.tensor([0, 1, 0, -100])), score=True
     )
-    assert (value.correct, value.counted) == (2, 3)
+    assert (value.score.correct, value.score.counted) == (2, 3)
     value = loss_of("bce")(
         IDENTITY, batch_of(torch.tensor([1.0, -1, 2, -2]), torch.tensor([1, 0, 0, 1])), score=True
     )
-    assert (value.correct, value.counted) == (2, 4)
+    assert (value.score.correct, value.score.counted) == (2, 4)
     soft = batch_of(torch.ones(2), torch.tensor([0.3, 0.9]))
-    assert loss_of("bce")(IDENTITY, soft, score=True).correct is None
-    assert loss_of("mse")(IDENTITY, soft, score=True).correct is None
-    assert loss_of("cross_entropy")(IDENTITY, batch_of(logits, labels(4, 4))).correct is None
+    assert loss_of("bce")(IDENTITY, soft, score=True).score.correct is None
+    assert loss_of("mse")(IDENTITY, soft, score=True).score.correct is None
+    assert loss_of("cross_entropy")(IDENTITY, batch_of(logits, labels(4, 4))).score.correct is None
 
 
 LOGITS, LABELS = normal(4, 3), labels(3, 4)
@@ -354,7 +354,7 @@ def test_the_users_loss_weighs_examples_unless_it_says(folder: Path) -> None:
     for loss in (mean, loss_of("l.py:shaped", folder=folder, scale=1.0)):
         for score in (True, False):
             value = loss(IDENTITY, batch, score=score)
-            assert (value.weight, value.mean.shape, value.correct) == (3, (), None)
+            assert (value.weight, value.mean.shape, value.score.correct) == (3, (), None)
             assert torch.equal(value.mean, F.mse_loss(*batch.values))
     rows = Batch({"x": normal(3), "y": torch.tensor([1, -1, 1])}, 3)
     assert loss_of("l.py:weighted", folder=folder)(IDENTITY, rows, score=True).weight == 2

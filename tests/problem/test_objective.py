@@ -87,7 +87,7 @@ def test_the_mean_is_of_the_dataset_and_not_of_the_batches(
     assert abs(found.loss - one.loss) <= 50 * EPS * one.loss
     assert float((found.gradient_P - one.gradient_P).norm()) <= 50 * EPS * 20
     assert abs(many.total_weight - sum(one.batch_weights)) <= 50 * EPS * many.total_weight
-    assert found.accuracy == one.accuracy
+    assert found.score == one.score
     shares = sum(many.share(i) for i in range(many.num_batches))
     assert abs(shares - 1) <= 10 * EPS
     terms = sum(float(many.batch_loss(i).detach()) for i in many.active)
@@ -103,7 +103,7 @@ def test_what_it_counts() -> None:
     assert objective.size == 4 * 5 + 5 + 5 * 3 + 3
     found = objective.evaluate()
     right = objective.module(X).argmax(1) == Y
-    assert found.accuracy == int(right.sum()) / 23
+    assert found.score.accuracy == int(right.sum()) / 23
     assert not found.uses_attention
 
 

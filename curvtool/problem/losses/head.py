@@ -22,9 +22,11 @@ class Head:
 
     Attributes:
         name: as in the model's parameters, without `.weight`.
+        loss: that leaves it out, for messages.
     """
 
     name: str
+    loss: str = "cross_entropy"
 
     def leave_out(
         self, model: nn.Module, call: Callable[[], object], *, check_hooks: bool
@@ -51,7 +53,7 @@ class Head:
         hooks = (head._forward_hooks, head._backward_hooks, head._backward_pre_hooks)
         if check_hooks and any(hooks):
             raise InputError(
-                f"cross_entropy expected a head without hooks on its output, since its logits are "
+                f"{self.loss} expected a head without hooks on its output, since its logits are "
                 f"never made as a whole; {self.name!r} has some. Remove them, or leave head out of "
                 f"kwargs under [loss]."
             )
@@ -78,7 +80,7 @@ class Head:
         if not seen:
             came = f"the model never calls {self.name!r}"
         raise InputError(
-            f"cross_entropy expected the head to be the last layer, whose output is the model's "
+            f"{self.loss} expected the head to be the last layer, whose output is the model's "
             f"output; {came}. {_REMEDY}"
         )
 
@@ -88,7 +90,7 @@ class Head:
         there = f"The model's linear layers are {listed(linear)}." if linear else "It has none."
         if self.name not in modules or not self.name:
             raise InputError(
-                f"cross_entropy expected head to be the name of a linear layer in the model; there "
+                f"{self.loss} expected head to be the name of a linear layer in the model; there "
                 f"is no {self.name!r}.{did_you_mean(self.name, linear)} {there} {_REMEDY}"
             )
         head = modules[self.name]
@@ -99,7 +101,7 @@ class Head:
             or "forward" in vars(head)
         ):
             raise InputError(
-                f"cross_entropy expected head to be a plain torch.nn.Linear; {self.name!r} is "
+                f"{self.loss} expected head to be a plain torch.nn.Linear; {self.name!r} is "
                 f"{kind_of(head)}. {there} {_REMEDY}"
             )
         return head

@@ -21,6 +21,7 @@ class HookLoss:
     name: str
     hook: Hook
     kwargs: dict[str, object]
+    couples: bool = False
 
     def __call__(self, model: nn.Module, batch: Batch, *, score: bool = False) -> LossValue:
         """The batch's mean loss.

@@ -8,17 +8,27 @@ from curvtool.errors import InputError
 from curvtool.problem.batch import Loss
 from curvtool.problem.hooks import is_hook, load_hook
 from curvtool.problem.losses.classes import cross_entropy, nll
+from curvtool.problem.losses.contrastive import Contrast, ContrastiveLoss, contrastive
 from curvtool.problem.losses.hook import HookLoss
-from curvtool.problem.losses.parts import BuiltinLoss, Formula, HeadFormula, Setting
-from curvtool.problem.losses.values import bce, mse
+from curvtool.problem.losses.own import Own, OwnLoss, hf
+from curvtool.problem.losses.parts import BuiltinLoss, Formula, HeadFormula
+from curvtool.problem.losses.taking import Setting
+from curvtool.problem.losses.tokens import TokenFormula, causal_lm, masked_lm
+from curvtool.problem.losses.values import bce, huber, mse
 from curvtool.problem.spec import ProblemSpec
 from curvtool.problem.wording import did_you_mean, first_line, misfit_of_kwargs
 
-LOSSES: dict[str, Callable[..., Formula | HeadFormula]] = {
+Made = Formula | HeadFormula | TokenFormula | Contrast | Own
+LOSSES: dict[str, Callable[..., Made]] = {
     "cross_entropy": cross_entropy,
     "mse": mse,
     "bce": bce,
     "nll": nll,
+    "huber": huber,
+    "causal_lm": causal_lm,
+    "masked_lm": masked_lm,
+    "contrastive": contrastive,
+    "hf": hf,
 }
 
 
@@ -53,7 +63,7 @@ def resolve_loss(problem: ProblemSpec) -> Loss:
             f"{dict(spec.kwargs)}: {misfit} Correct --loss-kwargs, or kwargs under [loss]."
         )
     try:
-        formula = builder(**spec.kwargs)
+        made = builder(**spec.kwargs)
     except TypeError as error:
         raise InputError(
             f"{spec.origin.label}: expected arguments of the right type for {spec.name}; got "
@@ -65,5 +75,16 @@ def resolve_loss(problem: ProblemSpec) -> Loss:
         user_model=is_hook(problem.model.build),
         inputs=problem.data.inputs,
         targets=problem.data.targets,
+        output=problem.model.output,
     )
-    return BuiltinLoss(spec.name, formula, setting)
+    return _loss_of(spec.name, made, setting)
+
+
+def _loss_of(name: str, made: Made, setting: Setting) -> Loss:
+    if isinstance(made, Contrast):
+        return ContrastiveLoss(name, made, setting)
+    if isinstance(made, Own):
+        return OwnLoss(name, made, setting)
+    if isinstance(made, TokenFormula):
+        return BuiltinLoss(name, made.formula, setting, made.target, made.labels)
+    return BuiltinLoss(name, made, setting)

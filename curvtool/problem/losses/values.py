@@ -1,4 +1,4 @@
-"""Losses over values: mse, and bce of logits."""
+"""Losses over values: mse, huber, and bce of logits."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.losses.parts import Formula
+from curvtool.problem.scores import Score, fit_of
 
 
 def mse() -> Formula:
@@ -21,7 +22,40 @@ def mse() -> Formula:
         # Not F.mse_loss, whose mean has no forward-mode derivative.
         total=lambda outputs, targets: (outputs - targets).square().sum(),
         weight=_elements,
-        score=_nothing,
+        score=_errors,
+    )
+
+
+def huber(*, delta: float = 1.0) -> Formula:
+    """Half the squared difference up to `delta`, from there on its slope; mean over every element.
+
+    Args:
+        delta: where the square ends.
+
+    Returns:
+        The formula.
+
+    Raises:
+        InputError: for a delta that is no positive number.
+    """
+    is_number = isinstance(delta, int | float) and not isinstance(delta, bool)
+    if not (is_number and 0 < delta < float("inf")):
+        raise InputError(
+            f"huber expected delta as a positive number; got {delta!r}. Write for example "
+            f"delta = 1.0, as in training."
+        )
+
+    def total(outputs: Tensor, targets: Tensor) -> Tensor:
+        # Not F.huber_loss, whose gradient has no forward-mode derivative.
+        distance = (outputs - targets).abs()
+        inner = distance.clamp(max=delta)
+        return (inner * (distance - 0.5 * inner)).sum()
+
+    return Formula(
+        prepare=lambda outputs, targets: (outputs, _same_shape("huber", outputs, targets)),
+        total=total,
+        weight=_elements,
+        score=_errors,
     )
 
 
@@ -86,13 +120,13 @@ def _elements(outputs: Tensor, _targets: Tensor) -> float:
     return float(outputs.numel())
 
 
-def _nothing(_outputs: Tensor, _targets: Tensor) -> None:
-    return None
+def _errors(outputs: Tensor, targets: Tensor) -> Score:
+    return Score(fit=fit_of(outputs, targets))
 
 
-def _score_bce(outputs: Tensor, targets: Tensor) -> tuple[int, int] | None:
+def _score_bce(outputs: Tensor, targets: Tensor) -> Score:
     if not targets.numel():
-        return None
+        return Score()
     low, high = float(targets.min()), float(targets.max())
     if not (low >= 0 and high <= 1):
         offending = f"the smallest is {low:g}" if low < 0 else f"the largest is {high:g}"
@@ -101,5 +135,5 @@ def _score_bce(outputs: Tensor, targets: Tensor) -> tuple[int, int] | None:
             f"cross_entropy for more than two."
         )
     if not bool(((targets == 0) | (targets == 1)).all()):
-        return None  # soft targets: there is no right prediction to count
-    return int(((outputs > 0) == (targets > 0.5)).sum()), targets.numel()
+        return Score()  # soft targets: there is no right prediction to count
+    return Score(int(((outputs > 0) == (targets > 0.5)).sum()), targets.numel())
