@@ -69,6 +69,7 @@ class ProblemConfig:
         batch_size: examples a batch.
         max_examples: a seeded subset of so many.
         trust: whether a spec that came with the checkpoint may name code.
+        download: whether torchvision may fetch data that are not on disk.
         params: shell patterns of the parameters to differentiate; empty for all.
         weight_decay: W: adds W I to H.
         train_mode: whether the model stands in train mode.
@@ -90,6 +91,7 @@ class ProblemConfig:
     batch_size: int | None = None
     max_examples: int | None = None
     trust: bool = False
+    download: bool = False
     params: Sequence[str] = ()
     weight_decay: float = 0.0
     train_mode: bool = False
@@ -360,7 +362,7 @@ def _request(
 ) -> dict[str, Any]:
     """The config without what names the same problem in other words."""
     plain = asdict(config)
-    for name in ("trust", "checkpoint", "problem"):
+    for name in ("trust", "download", "checkpoint", "problem"):
         plain["problem"].pop(name)
     return plain
 

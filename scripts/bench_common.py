@@ -106,7 +106,7 @@ def load_bench(
             cross-entropy, or batches of unequal sizes.
     """
     problem = load_checked(folder, name, batch_size)
-    data = [tuple(batch.tensors) for batch in problem.batches]
+    data = [tuple(batch.fetched().tensors) for batch in problem.batches]
     if problem.spec.loss.name != "cross_entropy" or any(len(batch) != 2 for batch in data):
         raise ValueError(f"{name}: the benchmark needs inputs, targets and cross_entropy.")
     if equal and len({targets.numel() for _, targets in data}) != 1:

@@ -35,7 +35,7 @@ MAY_USE: dict[str, set[str]] = {
 }
 # Library -> rooms that may import it.
 OWNERS: dict[str, set[str]] = {
-    "h5py": {"storage"},
+    "h5py": {"storage", "problem"},
     "typer": {"cli"},
     "rich": {"report", "cli"},
     "torchvision": {"problem"},

@@ -41,6 +41,7 @@ class Common:
     train_mode: bool
     skip_unused: bool
     trust: bool
+    download: bool
     device: str
     dtype: DType
     memory: str | None
@@ -81,6 +82,7 @@ class Common:
             batch_size=self.batch_size,
             max_examples=self.max_examples,
             trust=self.trust,
+            download=self.download,
             params=tuple(self.params or ()),
             weight_decay=finite("--weight-decay", self.weight_decay),
             train_mode=self.train_mode,
@@ -128,6 +130,7 @@ def _shared(
     train_mode: opt.TrainMode = False,
     skip_unused: opt.SkipUnused = False,
     trust: opt.Trust = False,
+    download: opt.Download = False,
     device: opt.Device = "auto",
     dtype: opt.Precision = "float32",
     memory: opt.Memory = None,

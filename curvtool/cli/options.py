@@ -52,7 +52,11 @@ Model = Annotated[
 ]
 Data = Annotated[
     str | None,
-    typer.Option(help="npz:FILE, torchvision:NAME or FILE.py:DATASET.", rich_help_panel=PROBLEM),
+    typer.Option(
+        help="npz:, npy:, csv:, parquet:, arrow:, hdf5:, safetensors:, pt:, text:FILE, hf:DIR, "
+        "imagefolder:DIR, webdataset:TAR, torchvision:NAME or FILE.py:DATASET.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 Loss = Annotated[
     str | None,
@@ -68,7 +72,10 @@ ModelKwargs = Annotated[
 ]
 DataKwargs = Annotated[
     list[str] | None,
-    typer.Option(help="key=value for the data; inputs=, targets=.", rich_help_panel=PROBLEM),
+    typer.Option(
+        help="key=value for the data; inputs=, targets=, weights=, transforms=.",
+        rich_help_panel=PROBLEM,
+    ),
 ]
 LossKwargs = Annotated[
     list[str] | None, typer.Option(help="key=value for the loss.", rich_help_panel=PROBLEM)
@@ -93,6 +100,12 @@ Trust = Annotated[
         "--trust",
         help="Run code that came with the checkpoint: named by its spec, or a program.",
         rich_help_panel=PROBLEM,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option(
+        "--download", help="Let torchvision fetch data not on disk.", rich_help_panel=PROBLEM
     ),
 ]
 Params = Annotated[

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final
 
+import torch
+
 from curvtool.config import ComputeConfig, ProblemConfig
 from curvtool.environment import digest
+from curvtool.operators.memory import default_memory
 from curvtool.problem.loading import LoadedProblem, ProblemRequest, load_problem
 
 
@@ -73,6 +76,8 @@ def load(config: Config, *, working_directory: Path) -> Loaded:
             max_examples=p.max_examples,
             seed=config.compute.seed,
             trust=p.trust,
+            download=p.download,
+            memory=config.compute.memory or default_memory(torch.device("cpu")),
             key=p.key,
             average=p.weights == "ema",
             partial=p.partial,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.batch import Loss
+from curvtool.problem.stored import AnyBatch
 
 
-def coupling_notes(loss: Loss, norms: Sequence[str], batches: Sequence[Batch]) -> list[str]:
+def coupling_notes(loss: Loss, norms: Sequence[str], batches: Sequence[AnyBatch]) -> list[str]:
     """Say so where it is the case.
 
     Args:

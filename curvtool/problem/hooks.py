@@ -24,9 +24,10 @@ from curvtool.errors import HookError, InputError
 from curvtool.problem.spec import Origin
 from curvtool.problem.wording import did_you_mean, first_line, kind_of, listed, misfit_of_kwargs
 
-# Prefixes that are formats, now or in a later version: no module of a user is looked up there.
+# Prefixes that are formats: no module of a user is looked up there.
 RESERVED = frozenset({
-    *("torchvision", "npz", "imagefolder", "csv", "parquet", "hdf5", "safetensors", "text", "hf"),
+    *("torchvision", "npz", "npy", "imagefolder", "csv", "parquet", "arrow", "hdf5"),
+    *("safetensors", "pt", "text", "hf", "webdataset"),
     "timm",
 })
 

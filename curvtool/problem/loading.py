@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
-from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.batch import Loss
 from curvtool.problem.checkpoint import (
     Checkpoint,
     files_sha256,
@@ -17,7 +17,7 @@ from curvtool.problem.checkpoint import (
     read_checkpoint,
     tensors_sha256,
 )
-from curvtool.problem.data import make_batches, resolve_data
+from curvtool.problem.data import Allowance, make_batches, preprocessing_of, resolve_data
 from curvtool.problem.losses import resolve_loss
 from curvtool.problem.model_sources import Build, build_model, resolve_model
 from curvtool.problem.resolve import (
@@ -29,6 +29,8 @@ from curvtool.problem.resolve import (
 )
 from curvtool.problem.seeding import seeded
 from curvtool.problem.spec import Origin, ProblemSpec, SpecSource
+from curvtool.problem.stored import AnyBatch
+from curvtool.problem.vocabulary import vocabulary_notes
 
 # What [model] says of a checkpoint that is its own model.
 PROGRAM = "program"
@@ -45,7 +47,7 @@ class ProblemRequest:
         data: as `--data` gives it, like `source`.
         loss: as `--loss` gives it, like `name`.
         model_kwargs: parsed `key=value` pairs; likewise the two others.
-        data_kwargs: of these, `inputs` and `targets` name the parts of the data.
+        data_kwargs: of these, `inputs`, `targets`, `weights` and `transforms` are keys of [data].
         loss_kwargs: see `model_kwargs`.
         output: the model's output that the loss reads, like `output`.
         batch_size: examples a batch; above the spec's.
@@ -56,6 +58,9 @@ class ProblemRequest:
         key: the place of the weights inside the checkpoint, dotted.
         average: whether a running average of the weights (EMA) is meant.
         partial: whether to load what fits, and to note what does not.
+        download: whether torchvision may fetch data that are not on disk.
+        memory: bytes that data may take while they are read; what takes more than a quarter of it
+            is not kept, but read in every pass. None for no bound.
         working_directory: what paths on the command line are relative to.
     """
 
@@ -72,6 +77,8 @@ class ProblemRequest:
     max_examples: int | None = None
     seed: int = 0
     trust: bool = False
+    download: bool = False
+    memory: int | None = None
     key: str | None = None
     average: bool = False
     partial: bool = False
@@ -92,7 +99,7 @@ class LoadedProblem:
     Attributes:
         module: on the CPU with its weights, in the file's floating-point types and in the mode
             that its builder left it in.
-        batches: on the CPU, in a fixed order.
+        batches: on the CPU or where they are stored, in a fixed order.
         loss: of one batch.
         spec: the problem as resolved.
         checkpoint: the checkpoint's path as the user wrote it.
@@ -101,7 +108,7 @@ class LoadedProblem:
     """
 
     module: nn.Module
-    batches: list[Batch]
+    batches: list[AnyBatch]
     loss: Loss
     spec: ProblemSpec
     checkpoint: str
@@ -133,17 +140,26 @@ def load_problem(request: ProblemRequest) -> LoadedProblem:
     )
     spec = resolve([*named, *_brought_sources(request, checkpoint)], checkpoint=path)
     loss = resolve_loss(spec)
+    allowance = Allowance(download=request.download)
+    if request.memory is not None:
+        allowance = replace(allowance, memory=request.memory)
+    preprocessing = preprocessing_of(spec.data)
     with seeded(request.seed):
         build = _build_of(spec, checkpoint)
-        read = resolve_data(spec.data)
+        read = resolve_data(spec.data, allowance)
         module = build_model(spec.model, build)
         loaded = load_weights(module, checkpoint, spec.model.build, partial=request.partial)
+        source = read()
+        notes = [*loaded.notes, *vocabulary_notes(module, source.vocabulary)]
         data = make_batches(
-            read(),
+            source,
             batch_size=request.batch_size,
             default_batch_size=spec.data.batch_size,
             max_examples=request.max_examples,
             seed=request.seed,
+            preprocessing=preprocessing,
+            weights=spec.data.weights,
+            allowance=allowance,
         )
     return LoadedProblem(
         module=module,
@@ -156,7 +172,7 @@ def load_problem(request: ProblemRequest) -> LoadedProblem:
             "tensors_sha256": tensors_sha256(loaded.tensors),
             "data_sha256": data.sha256,
         },
-        notes=[*loaded.notes, *data.notes],
+        notes=[*notes, *data.notes],
     )
 
 

@@ -23,7 +23,9 @@ from curvtool.problem.coupling import coupling_notes
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
 from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
+from curvtool.problem.residency import Residency
 from curvtool.problem.scores import Score
+from curvtool.problem.stored import AnyBatch
 from curvtool.problem.twice import (
     AttentionSeen,
     prepare_modules,
@@ -66,7 +68,7 @@ class Objective:
         self,
         module: nn.Module,
         loss: Loss,
-        batches: Sequence[Batch],
+        batches: Sequence[AnyBatch],
         *,
         device: torch.device,
         dtype: torch.dtype,
@@ -87,9 +89,7 @@ class Objective:
         self.layout: ParameterLayout
         self.layout, self.parameters, self.notes = lay_out(self.module, patterns)
         self.notes += coupling_notes(loss, prepare_modules(self.module), batches)
-        self._batches = tuple(b.moved(device, dtype) if keep_data_on_device else b for b in batches)
-        self._resident = keep_data_on_device
-        self._origins = tuple(range(len(self._batches)))
+        self._data = Residency(batches, device=device, dtype=dtype, keep=keep_data_on_device)
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
 
@@ -101,12 +101,12 @@ class Objective:
     @property
     def num_batches(self) -> int:
         """B: the number of batches."""
-        return len(self._batches)
+        return len(self._data)
 
     @property
     def num_examples(self) -> int:
         """Examples in all batches."""
-        return sum(b.examples for b in self._batches)
+        return sum(b.examples for b in self._data.batches)
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -133,17 +133,16 @@ class Objective:
         """Active batches by the batch of which they are parts: one each until they are halved."""
         parts: dict[int, list[int]] = {}
         for index in self.active:
-            parts.setdefault(self._origins[index], []).append(index)
+            parts.setdefault(self._data.origins[index], []).append(index)
         return tuple(map(tuple, parts.values()))
 
     def batch(self, index: int) -> Batch:
         """Batch `index` on the device, floating-point tensors in the objective's dtype."""
-        batch = self._batches[index]
-        return batch if self._resident else batch.moved(self.device, self.dtype)
+        return self._data.batch(index)
 
     def examples(self, index: int) -> int:
         """Number of examples of batch `index`."""
-        return self._batches[index].examples
+        return self._data.batches[index].examples
 
     def share(self, index: int) -> float:
         """w_b / sum_b w_b: the batch's share of the dataset mean."""
@@ -191,7 +190,7 @@ class Objective:
 
     def shapes(self, index: int) -> tuple[torch.Size, ...]:
         """Shapes of a batch's tensors: batches alike in these cost alike."""
-        return tuple(t.shape for t in self._batches[index].tensors)
+        return self._data.batches[index].shapes
 
     def missing_derivatives_named(self, index: int) -> AbstractContextManager[None]:
         """Turn torch's errors about derivatives of a batch's loss into a `PreflightError`."""
@@ -200,7 +199,7 @@ class Objective:
     def resident_tensors(self, index: int) -> tuple[Tensor, ...]:
         """What a batch's graph may refer to and that stays without it: the model's, the data."""
         own = (*self.module.parameters(), *self.module.buffers())
-        return (*own, *self.batch(index).tensors) if self._resident else own
+        return (*own, *self.batch(index).tensors) if self._data.stays(index) else own
 
     def theta(self) -> Tensor:
         """A copy of the parameters as one vector, shape (P,)."""
@@ -309,12 +308,11 @@ class Objective:
             False, and nothing changed, where no batch can be divided, or where the loss couples a
             batch's examples, so that its halves are another loss. Costs two forward passes.
         """
-        divided = [batch.halves() for batch in self._batches]
-        halves = [half for parts in divided for half in parts]
-        if len(halves) == len(self._batches):
+        halved = self._data.halved()
+        if halved is None:
             return False
-        weights, total = self._weighed(halves)
-        whole_weights, whole_total = self._weighed(self._batches)
+        weights, total = self._weighed(halved)
+        whole_weights, whole_total = self._weighed(self._data)
         # Sums round by eps of their size for every example or so.
         allowed = 1e3 * torch.finfo(self.dtype).eps
         weight, whole_weight = sum(weights), sum(whole_weights)
@@ -323,22 +321,17 @@ class Objective:
             or abs(weight - whole_weight) > allowed * whole_weight
         ):
             return False
-        self._batches = tuple(halves)
-        self._origins = tuple(
-            origin
-            for origin, parts in zip(self._origins, divided, strict=True)
-            for _ in range(len(parts))
-        )
+        self._data = halved
         if self._weights is not None:
             self._weights = tuple(weights)
         return True
 
-    def _weighed(self, batches: Sequence[Batch]) -> tuple[list[float], float]:
+    def _weighed(self, data: Residency) -> tuple[list[float], float]:
         """Weights of batches, and the weighted sum of their losses."""
         weights, total = [], 0.0
-        for batch in batches:
+        for index in range(len(data)):
             with self._twice(), torch.no_grad():
-                value = self.loss(self.module, batch.moved(self.device, self.dtype))
+                value = self.loss(self.module, data.batch(index))
             weights.append(value.weight)
             total += value.weight * float(value.mean) if value.weight > 0 else 0.0
         return weights, total
@@ -353,12 +346,14 @@ class Objective:
         Returns:
             An objective of one batch, or all. In another dtype it has a copy of the model.
         """
-        batches = [self._few(examples)] if examples else [self.batch(i) for i in self.active]
+        batches: Sequence[AnyBatch] = (
+            [self._few(examples)] if examples else [self._data.as_used(i) for i in self.active]
+        )
         return self.of_batches(batches, dtype=dtype, keep_data_on_device=bool(examples))
 
     def of_batches(
         self,
-        batches: Sequence[Batch],
+        batches: Sequence[AnyBatch],
         *,
         dtype: torch.dtype | None = None,
         keep_data_on_device: bool = True,

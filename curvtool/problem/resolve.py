@@ -23,12 +23,14 @@ from curvtool.problem.spec import (
 
 _EXAMPLES = {
     "model": ("file.py:build", "mlp, cnn, gpt, torchvision:NAME, timm:NAME, hf, file.py:build"),
-    "data": ("file.py:dataset", "npz:FILE, torchvision:NAME, file.py:dataset"),
+    "data": ("file.py:dataset", "npz:FILE, csv:FILE, torchvision:NAME, file.py:dataset"),
     "loss": (
         "cross_entropy",
         "cross_entropy, mse, bce, nll, huber, causal_lm, masked_lm, file.py:loss",
     ),
 }
+
+_KEYS_OF_DATA = ("inputs", "targets", "weights", "transforms")
 
 
 def command_line_source(
@@ -40,8 +42,8 @@ def command_line_source(
 ) -> SpecSource:
     """What `--model`, `--data`, `--loss`, `--output` and their `--...-kwargs` say.
 
-    `inputs` and `targets` among the data's key=value pairs are the names of [data], not
-    arguments, since the command line has no other place for them.
+    `inputs`, `targets`, `weights` and `transforms` among the data's key=value pairs are keys of
+    [data], not arguments, since the command line has no other place for them.
 
     Args:
         heads: for each section, the option's value or None.
@@ -61,7 +63,7 @@ def command_line_source(
         if name == "model" and output is not None:
             section["output"] = output
         if name == "data":
-            section |= {key: given.pop(key) for key in ("inputs", "targets") if key in given}
+            section |= {key: given.pop(key) for key in _KEYS_OF_DATA if key in given}
         if given:
             section["kwargs"] = given
         if section:
@@ -135,19 +137,27 @@ def resolve(sources: Sequence[SpecSource], *, checkpoint: Path) -> ProblemSpec:
         raise InputError(_missing_sentence(missing, sources, checkpoint))
     model, data, loss = (part for part in parts.values() if part is not None)
     inputs = data.section.get("inputs")
+    if inputs is not None and not isinstance(inputs, list | tuple):
+        inputs = (inputs,)
     return ProblemSpec(
         ModelSpec(model.section["build"], model.origin, model.kwargs, _text(model, "output")),
         DataSpec(
             source=data.section["source"],
             origin=data.origin,
-            inputs=(inputs,) if isinstance(inputs, str) else inputs and tuple(inputs),
-            targets=data.section.get("targets"),
+            inputs=None if inputs is None else tuple(map(str, inputs)),
+            targets=_named(data.section.get("targets")),
+            weights=_named(data.section.get("weights")),
+            transforms=tuple(data.section.get("transforms", ())),
             batch_size=data.section.get("batch_size"),
             kwargs=data.kwargs,
             kwarg_bases=data.bases,
         ),
         LossSpec(loss.section["name"], loss.origin, loss.kwargs),
     )
+
+
+def _named(part: object) -> str | None:
+    return None if part is None else str(part)
 
 
 @dataclass(frozen=True)

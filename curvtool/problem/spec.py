@@ -20,8 +20,10 @@ KEYS: dict[str, dict[str, str]] = {
     "model": {"build": "a string", "kwargs": "a table", "output": "a name or a place from 0"},
     "data": {
         "source": "a string",
-        "inputs": "a string or a list of strings",
-        "targets": "a string",
+        "inputs": "a name or number, or a list of them",
+        "targets": "a name or number",
+        "weights": "a name or number",
+        "transforms": "a list of tables",
         "batch_size": "a whole number of at least 1",
         "kwargs": "a table",
     },
@@ -71,6 +73,8 @@ class DataSpec:
         origin: the place that named `source`.
         inputs: names of the model's inputs, for data whose parts have names.
         targets: name of the target, likewise.
+        weights: name of what each example, or each of its predictions, counts in the mean.
+        transforms: preprocessing in its order, as written: names, or tables with a name.
         batch_size: examples a batch, where the spec gives it.
         kwargs: arguments of the format or hook.
         kwarg_bases: the folder that each of `kwargs` is relative to, where it is a path.
@@ -80,6 +84,8 @@ class DataSpec:
     origin: Origin
     inputs: tuple[str, ...] | None = None
     targets: str | None = None
+    weights: str | None = None
+    transforms: tuple[object, ...] = ()
     batch_size: int | None = None
     kwargs: Section = field(default_factory=dict)
     kwarg_bases: Mapping[str, Path] = field(default_factory=dict)
@@ -109,6 +115,10 @@ class ProblemSpec:
             data["inputs"] = list(self.data.inputs)
         if self.data.targets is not None:
             data["targets"] = self.data.targets
+        if self.data.weights is not None:
+            data["weights"] = self.data.weights
+        if self.data.transforms:
+            data["transforms"] = list(self.data.transforms)
         if self.data.batch_size is not None:
             data["batch_size"] = self.data.batch_size
         sections: dict[str, dict[str, object]] = {
@@ -219,10 +229,19 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_names(value: object) -> bool:
+def _is_part(value: object) -> bool:
+    """Parts of data may be numbered: the columns of a table."""
+    return _is_name(value) or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _is_parts(value: object) -> bool:
     if isinstance(value, list | tuple):
-        return bool(value) and all(_is_name(item) for item in value)
-    return _is_name(value)
+        return bool(value) and all(_is_part(item) for item in value)
+    return _is_part(value)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def _is_count(value: object) -> bool:
@@ -241,7 +260,9 @@ def _is_table(value: object) -> bool:
 
 _CHECKS = {
     "a string": _is_name,
-    "a string or a list of strings": _is_names,
+    "a name or number": _is_part,
+    "a name or number, or a list of them": _is_parts,
+    "a list of tables": _is_list,
     "a whole number of at least 1": _is_count,
     "a table": _is_table,
     "a name or a place from 0": _is_output,

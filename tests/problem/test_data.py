@@ -130,7 +130,7 @@ def tensors(values: BatchValues) -> list[Tensor]:
 
 
 def whole(made: Batches) -> list[Tensor]:
-    columns = zip(*(tensors(batch.values) for batch in made.batches), strict=True)
+    columns = zip(*(tensors(batch.fetched().values) for batch in made.batches), strict=True)
     return [torch.cat(column) for column in columns]
 
 
@@ -178,12 +178,12 @@ def test_what_a_loader_did_is_undone_and_noted(folder: Path) -> None:
     assert torch.equal(whole(own)[1], Y[[3, 1, 2]])
     assert any("drawn once" in note for note in own.notes)
     collated = batches(spec(folder, "d.py:collated"))
-    assert [int(tensors(b.values)[1]) for b in collated.batches] == [3, 3, 3, 1]
+    assert [int(tensors(b.fetched().values)[1]) for b in collated.batches] == [3, 3, 3, 1]
 
 
 def test_a_row_may_hold_any_number_of_tensors(folder: Path) -> None:
     assert len(whole(batches(spec(folder, "d.py:triples"), size=3))) == 3
-    values = batches(spec(folder, "d.py:rows"), size=3).batches[0].values
+    values = batches(spec(folder, "d.py:rows"), size=3).batches[0].fetched().values
     assert isinstance(values, Mapping)
     assert list(values) == ["x", "y"]
 
@@ -211,7 +211,7 @@ def test_examples_that_stay_are_not(hook: str, folder: Path) -> None:
 
 def test_numbers_and_arrays_count_as_tensors(folder: Path) -> None:
     (batch,) = batches(spec(folder, "d.py:arrays")).batches
-    assert [t.dtype for t in tensors(batch.values)] == [torch.float32, torch.int64]
+    assert [t.dtype for t in tensors(batch.fetched().values)] == [torch.float32, torch.int64]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_the_hash_sees_values_dtypes_and_places() -> None:
 
 def test_tensors_in_memory_are_not_copied() -> None:
     made = make_batches(Source("d", InMemory((X, Y))), batch_size=4)
-    batch = tensors(made.batches[1].values)[0]
+    batch = tensors(made.batches[1].fetched().values)[0]
     assert batch.untyped_storage().data_ptr() == X.untyped_storage().data_ptr()
 
 
@@ -376,10 +376,11 @@ def test_npz_files_that_are_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "came", "remedy"),
     [
-        ("npy:a.npy", "no module 'npy'", 'Did you mean "npz"?'),
+        ("npyy:a.npy", "no module 'npyy'", 'Did you mean "npy"?'),
         ("npzz", "'npzz'", 'Did you mean "npz"?'),
         ("digits.npz", "'digits.npz'", 'Did you mean "npz:digits.npz"?'),
-        ("csv:a.csv", "does not read that format", "npz:FILE"),
+        ("table.tsv.gz", "'table.tsv.gz'", 'Did you mean "csv:table.tsv.gz"?'),
+        ("csv:a.csv", "no such file", "relative to"),
         ("torchvision:CIFAR01", "'CIFAR01'", 'Did you mean "CIFAR10'),
     ],
 )
@@ -402,7 +403,7 @@ def test_torchvision_images_become_tensors(tmp_path: Path) -> None:
 
 def test_torchvision_downloads_nothing_unasked(tmp_path: Path) -> None:
     data = spec(tmp_path, "torchvision:MNIST", kwargs={"root": "here"})
-    refusal(lambda: batches(data), came="Dataset not found", remedy="download=true")
+    refusal(lambda: batches(data), came="Dataset not found", remedy="--download")
     assert not any(tmp_path.rglob("*.gz"))
 
 

@@ -43,15 +43,19 @@ def test_a_self_describing_checkpoint_needs_nothing_else(folder: Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
     assert [batch.examples for batch in problem.batches] == [8, 8, 4]
     assert problem.examples == 20
-    value = problem.loss(problem.module, problem.batches[0], score=True)
+    value = problem.loss(problem.module, problem.batches[0].fetched(), score=True)
     assert value.weight == value.score.counted == 8
     assert problem.notes == []
     assert problem.checkpoint == "c.pt"
-    assert problem.hashes == {
-        "tensors_sha256": tensors_sha256(problem.module.state_dict()),
-        "checkpoint_sha256": hashlib.sha256((folder / "c.pt").read_bytes()).hexdigest(),
-        "data_sha256": hashlib.sha256((folder / "d.npz").read_bytes()).hexdigest(),
-    }
+    checkpoint_sha256 = hashlib.sha256((folder / "c.pt").read_bytes()).hexdigest()
+    assert problem.hashes["checkpoint_sha256"] == checkpoint_sha256
+    assert problem.hashes["tensors_sha256"] == tensors_sha256(problem.module.state_dict())
+    # Of the numbers, not of the file: another division, and the file written anew, change nothing.
+    with np.load(folder / "d.npz") as arrays:
+        np.savez_compressed(folder / "e.npz", **arrays)
+    other = load(folder, data="npz:e.npz", batch_size=3).hashes
+    assert other == problem.hashes
+    assert set(other) == {"checkpoint_sha256", "data_sha256", "tensors_sha256"}
     written = problem.spec.as_dict()
     assert {key: written[key] | {"from": 0} for key in written} == {
         key: PROBLEM[key] | {"from": 0} for key in PROBLEM
@@ -79,7 +83,7 @@ def test_the_command_line_overrules(folder: Path) -> None:
         seed=3,
     )
     assert [batch.examples for batch in problem.batches] == [2, 2, 1]
-    assert problem.loss(problem.module, problem.batches[0], score=True).weight == 2
+    assert problem.loss(problem.module, problem.batches[0].fetched(), score=True).weight == 2
     assert ["module." in problem.notes[0], "5 of 9" in problem.notes[1]] == [True, True]
 
 

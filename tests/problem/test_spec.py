@@ -25,7 +25,7 @@ HERE = Origin("lab.toml", Path(), trusted=True)
         ({"data": {"source": "npz:a", "batchsize": 3}}, '"batchsize"', '"batch_size"?'),
         ({"data": {"batch_size": 0}}, "got 0", "at least 1"),
         ({"data": {"batch_size": True}}, "got True", "whole number"),
-        ({"data": {"inputs": []}}, "got []", "a list of strings"),
+        ({"data": {"inputs": []}}, "got []", "a list of them"),
         ({"model": {"build": 3}}, "got 3", "a string"),
         ({"model": {"kwargs": [1]}}, "got [1]", "a table"),
         ({"loss": "mse"}, "got str", "[loss] on a line of its own"),

@@ -1,33 +1,28 @@
-"""From an opened dataset to batches on the CPU, in a fixed order."""
+"""From an opened dataset to batches in a fixed order: in host memory, or where they are stored."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import random
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from curvtool.errors import InputError
-from curvtool.problem.batch import Batch, BatchValues
-from curvtool.problem.data.examples import (
-    Finished,
-    InMemory,
-    Rows,
-    Source,
-    as_values,
-    first_dimension,
-    mapped,
-    tensors_of,
-)
-from curvtool.problem.data.repeats import READ_AGAIN, require_repeatable
-from curvtool.problem.hooks import hook_error, is_hook
-from curvtool.problem.wording import first_line
+from curvtool.problem.batch import Batch
+from curvtool.problem.data.allowance import Allowance
+from curvtool.problem.data.dividing import Piece, count_of, divided, require_same_again
+from curvtool.problem.data.examples import Finished, InMemory, Rows, Source
+from curvtool.problem.data.hashing import DataHash
+from curvtool.problem.data.preprocessing import Preprocessing
+from curvtool.problem.data.weighing import weighed
+from curvtool.problem.stored import AnyBatch, StoredBatch
 
 DEFAULT_BATCH_SIZE = 512
+# Above it no permutation is drawn, which takes 8 bytes an example.
+_MOST_PERMUTED = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +30,12 @@ class Batches:
     """The dataset as it will be used.
 
     Attributes:
-        batches: in order, on the CPU.
-        sha256: of the file, or of the tensors in `batches` whatever their division.
+        batches: in order; in host memory, or read when they are used.
+        sha256: of the tensors in `batches`, whatever their division and the file's format.
         notes: what a reader of the result has to know.
     """
 
-    batches: list[Batch]
+    batches: list[AnyBatch]
     sha256: str
     notes: list[str]
 
@@ -52,15 +47,25 @@ def make_batches(
     default_batch_size: int | None = None,
     max_examples: int | None = None,
     seed: int = 0,
+    preprocessing: Preprocessing | None = None,
+    weights: str | None = None,
+    allowance: Allowance | None = None,
 ) -> Batches:
     """Divide the examples into batches; a seeded subset of them where `max_examples` says so.
+
+    Every batch is read once, for its hash and its checks. Batches that together take more than
+    `allowance.kept` are not kept: each is read again whenever it is used.
 
     Args:
         source: the opened dataset.
         batch_size: as the user asks for it, else None.
         default_batch_size: as the spec gives it, else None; then a loader's own, then 512.
-        max_examples: at most so many examples, in their order.
+        max_examples: at most so many examples, in their order; of data read by rows, no others
+            are read.
         seed: of the subset.
+        preprocessing: the transforms.
+        weights: the entry of a batch that says what its examples count.
+        allowance: memory that data may take; by default all.
 
     Returns:
         At least one batch. Tensors that were in memory are sliced, not copied.
@@ -68,18 +73,18 @@ def make_batches(
     Raises:
         InputError: for an empty dataset, rows that make no batch, or parts of unequal length.
     """
+    allowance = allowance or Allowance()
     notes = list(source.notes)
-    examples = source.examples
-    total = _count(examples, source.label)
+    examples, label = source.examples, source.label
+    total = count_of(examples, label)
     if total == 0:
         raise InputError(
-            f"{source.label}: expected at least one example; the dataset is empty. Check its "
-            f"path, split and filters."
+            f"{label}: expected at least one example; the dataset is empty. Check its path, split "
+            f"and filters."
         )
     chosen = None
     if max_examples is not None and max_examples < total:
-        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-        chosen = drawn[:max_examples].sort().values
+        chosen = _subset(total, max_examples, seed)
         notes.append(
             f"a seeded subset: {max_examples:,} of {total:,} examples (seed {seed}); H is the "
             f"mean over these alone"
@@ -87,131 +92,70 @@ def make_batches(
     if isinstance(examples, Finished):
         if batch_size is not None:
             notes.append(
-                f"--batch-size {batch_size} does not apply: {source.label} gives finished batches"
+                f"--batch-size {batch_size} does not apply: {label} gives finished batches"
             )
-        values = list(_subset_of_batches(examples.batches, chosen, source.label))
+        size = total
     else:
-        asked = batch_size or default_batch_size
-        own = examples.batch_size
-        size = asked or own or min(DEFAULT_BATCH_SIZE, total)
-        divide = _slices if isinstance(examples, InMemory) else _collated
-        values = list(divide(examples, chosen, size, source.label))  # type: ignore[arg-type]
-        if isinstance(examples, Rows):
-            _read_again(examples, chosen, total, source.label)
-    batches = [Batch(v, first_dimension(v)) for v in values]
-    return Batches(batches, source.sha256 or _sha256(values), notes)
-
-
-def _count(examples: InMemory | Rows | Finished, label: str) -> int:
+        own = None if not isinstance(examples, InMemory | Rows) else examples.batch_size
+        size = batch_size or default_batch_size or own or min(DEFAULT_BATCH_SIZE, total)
+    steps = preprocessing or Preprocessing()
+    pieces = divided(examples, chosen, size, label, steps)
+    reads = [_reader(piece, weights, label) for piece in pieces]
+    used = total if chosen is None else len(chosen)
+    sliced = isinstance(examples, Finished) or (isinstance(examples, InMemory) and not steps.steps)
+    batches, sha256, stored = _read_once(reads, used, None if sliced else allowance, label)
     if isinstance(examples, Rows):
-        try:
-            return len(examples.dataset)
-        except Exception as error:
-            raise hook_error(label, error) from error
-    if isinstance(examples, Finished):
-        return sum(first_dimension(values) for values in examples.batches)
-    _require_equal_lengths(examples.values, label)
-    return first_dimension(examples.values)
-
-
-def _require_equal_lengths(values: BatchValues, label: str) -> None:
-    shapes = [tuple(tensor.shape) for tensor in tensors_of(values)]
-    if any(not shape or shape[0] != shapes[0][0] for shape in shapes):
-        raise InputError(
-            f"{label}: expected tensors with one entry an example, so of equal first dimension; "
-            f"got the shapes {', '.join(map(str, shapes))}. Return inputs and targets of the same "
-            f"examples."
+        require_same_again(examples, chosen, total, label, steps)
+    if stored:
+        notes.append(
+            f"the data take {stored / 2**20:,.0f} MiB, more than a quarter of the memory allowed: "
+            f"they are read again in every pass, one batch ahead"
         )
+    return Batches(batches, sha256, notes)
 
 
-def _slices(
-    examples: InMemory, chosen: Tensor | None, size: int, _label: str
-) -> Iterator[BatchValues]:
-    values = examples.values
-    if chosen is not None:
-        values = mapped(values, lambda t: t.index_select(0, chosen))
-    for start in range(0, first_dimension(values), size):
-        yield mapped(values, lambda t, start=start: t[start : start + size])  # type: ignore[misc]
+def _subset(total: int, count: int, seed: int) -> Tensor:
+    """Ascending indices, each set of them equally likely."""
+    if total <= _MOST_PERMUTED:
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count]
+    else:
+        drawn = torch.tensor(random.Random(seed).sample(range(total), count))
+    return drawn.sort().values
 
 
-def _collated(
-    examples: Rows, chosen: Tensor | None, size: int, label: str
-) -> Iterator[BatchValues]:
-    indices = range(len(examples.dataset)) if chosen is None else chosen.tolist()
-    collate = examples.collate or default_collate
-    for start in range(0, len(indices), size):
-        try:
-            rows = [examples.dataset[i] for i in indices[start : start + size]]
-        except InputError:
-            raise
-        except Exception as error:
-            raise _row_error(label, error) from error
-        yield as_values(_joined(collate, rows, label), label)
+def _reader(piece: Piece, weights: str | None, label: str) -> Callable[[], Batch]:
+    return lambda: weighed(piece(), weights, label)
 
 
-def _read_again(examples: Rows, chosen: Tensor | None, total: int, label: str) -> None:
-    """Refuse rows that come out differently at a second reading."""
-    first = (torch.arange(total) if chosen is None else chosen)[:READ_AGAIN]
-    # A few rows are read more often.
-    times = 2 if len(first) == READ_AGAIN else 1 + READ_AGAIN
-    readings = [next(_collated(examples, first, READ_AGAIN, label)) for _ in range(times)]
-    for reading in readings[1:]:
-        require_repeatable(readings[0], reading, label)
+def _read_once(
+    reads: Sequence[Callable[[], Batch]], total: int, allowance: Allowance | None, label: str
+) -> tuple[list[AnyBatch], str, int]:
+    """The batches, their hash, and the bytes not kept: none where there is no allowance."""
+    alone = threading.Lock()  # a dataset is never read by two threads at once
 
+    def guarded(read: Callable[[], Batch]) -> Callable[[], Batch]:
+        def locked() -> Batch:
+            with alone:
+                return read()
 
-def _joined(collate: Any, rows: list[Any], label: str) -> object:
-    try:
-        return collate(rows)
-    except InputError:
-        raise
-    except Exception as error:
-        if collate is not default_collate:
-            raise hook_error(label, error) from error
-        raise InputError(
-            f"{label}: expected rows that join into a batch (tensors of one shape, numbers); they "
-            f"do not: {first_line(error)}. Give rows of one shape, or return a DataLoader with a "
-            f"collate_fn that pads them."
-        ) from error
+        return locked
 
-
-def _row_error(label: str, error: Exception) -> InputError:
-    if is_hook(label):
-        return hook_error(label, error)
-    return InputError(
-        f"{label}: expected every example to be readable; reading one raised "
-        f"{type(error).__name__}: {first_line(error)}. Check that the dataset is whole on disk."
-    )
-
-
-def _subset_of_batches(batches: Any, chosen: Tensor | None, label: str) -> Iterator[BatchValues]:
-    start = 0
-    for values in batches:
-        count = first_dimension(values)
-        if chosen is None:
-            if count:
-                yield values
+    batches: list[AnyBatch] = []
+    digest = DataHash()
+    keep, stored = True, 0
+    for read in reads:
+        batch = read()
+        if allowance is not None and not batches and batch.examples:
+            allowance.require(
+                label, batch.nbytes, "batches", "Take fewer examples a batch: --batch-size."
+            )
+            keep = batch.nbytes * total <= allowance.kept * batch.examples
+        digest.add(batch)
+        if keep:
+            batches.append(batch)
             continue
-        _require_equal_lengths(values, label)
-        here = chosen[(chosen >= start) & (chosen < start + count)] - start
-        start += count
-        if len(here):
-            yield mapped(values, lambda t, here=here: t.index_select(0, here))  # type: ignore[misc]
-
-
-def _sha256(batches: list[BatchValues]) -> str:
-    """SHA-256 over the tensors place by place, so that the division into batches is not in it."""
-    places: dict[str, Any] = {}
-    shapes: dict[str, object] = {}
-    for values in batches:
-        named = values.items() if not isinstance(values, tuple) else enumerate(values)
-        for key, tensor in named:
-            place = places.setdefault(str(key), hashlib.sha256())
-            shape = (str(tensor.dtype), tuple(tensor.shape[1:]))
-            if shapes.get(str(key)) != shape:
-                shapes[str(key)] = shape
-                place.update(repr(shape).encode())
-            place.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    whole = hashlib.sha256()
-    for key in sorted(places):
-        whole.update(f"{key}={places[key].hexdigest()};".encode())
-    return whole.hexdigest()
+        stored += batch.nbytes
+        batches.append(
+            StoredBatch(guarded(read), label, batch.examples, batch.shapes, batch.nbytes)
+        )
+    return batches, digest.hexdigest(), stored

@@ -1,4 +1,4 @@
-"""What a format hands over: tensors, rows, or finished batches."""
+"""What a format hands over: tensors, columns, rows, or finished batches."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.batch import BatchValues
+from curvtool.problem.data.columns import Columns
 from curvtool.problem.wording import kind_of
 
 
@@ -36,11 +37,13 @@ class Rows:
         dataset: anything with a length and rows by index.
         collate: list of rows to a batch; None for torch's own.
         batch_size: the one that a loader around it had.
+        alone: whether a row is changed before it joins others: pictures differ in size.
     """
 
     dataset: Any
     collate: Callable[[list[Any]], Any] | None = None
     batch_size: int | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,20 +53,35 @@ class Finished:
     batches: Sequence[BatchValues]
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """Of a tokenizer.
+
+    Attributes:
+        label: the tokenizer as the spec names it.
+        size: number of its tokens.
+        guessed: whether it was made of the text at hand, and not given.
+    """
+
+    label: str
+    size: int
+    guessed: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """An opened dataset.
 
     Attributes:
         label: as the spec names it, for messages.
-        examples: in one of the three forms.
-        sha256: of the file that all of it came from, where that is one file.
-        notes: what was changed to make the order fixed.
+        examples: in one of the four forms.
+        vocabulary: tokens that the inputs may hold, where a tokenizer made them.
+        notes: what a reader of the result has to know of how it was read.
     """
 
     label: str
-    examples: InMemory | Rows | Finished
-    sha256: str | None = None
+    examples: InMemory | Columns | Rows | Finished
+    vocabulary: Vocabulary | None = None
     notes: list[str] = field(default_factory=list)
 
 

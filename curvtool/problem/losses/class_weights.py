@@ -42,6 +42,14 @@ class ClassWeights:
         table = torch.tensor(self._values, dtype=torch.float64, device=labels.device)
         return float(table[labels].sum())
 
+    def of_each(self, labels: Tensor, ignore_index: int) -> Tensor:
+        """What each label adds to the denominator, in float64: nothing where it is masked."""
+        counted = (labels != ignore_index).to(torch.float64)
+        if self._values is None:
+            return counted
+        table = torch.tensor(self._values, dtype=torch.float64, device=labels.device)
+        return counted * table[labels.clamp(0, len(self._values) - 1)]
+
     def like(self, outputs: Tensor) -> Tensor | None:
         """The weights on the device and in the type of the outputs."""
         if self._values is None:

@@ -121,8 +121,23 @@ def named_cross_entropy(
             label_smoothing=label_smoothing,
         )
 
+    def each(logits_MC: Tensor, labels: Tensor) -> Tensor:
+        if labels.ndim == 2:
+            q_MC = labels * (1 - label_smoothing) + label_smoothing / labels.shape[-1]
+            weights_C = table.like(logits_MC)
+            q_MC = q_MC if weights_C is None else q_MC * weights_C
+            return -(logits_MC.log_softmax(-1) * q_MC).sum(-1)
+        return F.cross_entropy(
+            logits_MC,
+            labels,
+            table.like(logits_MC),
+            ignore_index=ignore_index,
+            reduction="none",
+            label_smoothing=label_smoothing,
+        )
+
     if head is None and chunk_tokens is None:
-        return _over_classes(name, total, ignore_index, table, class_axis, soft=True)
+        return _over_classes(name, total, ignore_index, table, class_axis, soft=True, each=each)
     chunk = _chunk_of(name, head, chunk_tokens, class_axis)
 
     def given(weight_VD: Tensor, bias_V: Tensor | None) -> Formula:
@@ -199,7 +214,11 @@ def nll(
         weights = table.like(log_probs)
         return F.nll_loss(log_probs, labels, weights, ignore_index=ignore_index, reduction="sum")
 
-    return _over_classes("nll", total, ignore_index, table, class_axis)
+    def each(log_probs: Tensor, labels: Tensor) -> Tensor:
+        weights = table.like(log_probs)
+        return F.nll_loss(log_probs, labels, weights, ignore_index=ignore_index, reduction="none")
+
+    return _over_classes("nll", total, ignore_index, table, class_axis, each=each)
 
 
 def _checked(
@@ -228,6 +247,7 @@ def _over_classes(
     classes: int | None = None,
     predicted: Callable[[Tensor], Tensor] | None = None,
     soft: bool = False,
+    each: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Formula:
     """The formula of a sum; `classes` and `predicted` where the outputs are not the classes'."""
     # Targets that may be shares are those of two dimensions, once prepared.
@@ -261,7 +281,13 @@ def _over_classes(
         right = (best == labels) & counted
         return Score(int(right.sum()), int(counted.sum()))
 
-    return Formula(prepare=prepare, total=total, weight=weight, score=score)
+    def terms(outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        assert each is not None
+        if labels.ndim == 2:
+            return each(outputs, labels), outputs.new_ones(len(labels))
+        return each(outputs, labels), table.of_each(labels, ignore_index)
+
+    return Formula(prepare, total, weight, score, each=None if each is None else terms)
 
 
 def _score_of_shares(name: str, outputs: Tensor, q_MC: Tensor) -> Score:

@@ -11,40 +11,11 @@ from torch import Tensor, nn
 from curvtool.errors import InputError
 from curvtool.problem.batch import NOTHING, Batch, LossValue
 from curvtool.problem.losses.calling import called
-from curvtool.problem.losses.head import Head
+from curvtool.problem.losses.formula import Formula as Formula
+from curvtool.problem.losses.formula import HeadFormula as HeadFormula
 from curvtool.problem.losses.outputs import chosen_output
 from curvtool.problem.losses.taking import Setting, Taken, taken_apart
-from curvtool.problem.scores import Score
-
-
-@dataclass(frozen=True)
-class Formula:
-    """A built-in loss given outputs and targets.
-
-    Attributes:
-        prepare: brings targets to the outputs' form; raises InputError where they cannot fit.
-        total: the summed loss and nothing else, differentiable.
-        weight: the denominator that turns the sum into the mean.
-        score: validates values and counts right predictions, or the errors of real ones.
-    """
-
-    prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    total: Callable[[Tensor, Tensor], Tensor]
-    weight: Callable[[Tensor, Tensor], float]
-    score: Callable[[Tensor, Tensor], Score]
-
-
-@dataclass(frozen=True)
-class HeadFormula:
-    """A loss that makes the outputs itself, of what the model's last layer is given.
-
-    Attributes:
-        head: that layer.
-        given: its weight and bias -> the formula, whose outputs are the layer's inputs.
-    """
-
-    head: Head
-    given: Callable[[Tensor, Tensor | None], Formula]
+from curvtool.problem.losses.weighted import weighted
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +64,8 @@ class BuiltinLoss:
         assert targets is not None
         outputs, formula = self._evaluated(model, taken, score=score)
         outputs, targets = formula.prepare(outputs, targets)
+        if batch.weights is not None:
+            formula = weighted(formula, batch.weights, self.name)
         # Before the sum is taken: a label out of range stops a GPU for good.
         counts = formula.score(outputs.detach(), targets) if score else NOTHING
         if batch not in self._weights:

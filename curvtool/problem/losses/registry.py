@@ -44,11 +44,13 @@ def resolve_loss(problem: ProblemSpec) -> Loss:
     Raises:
         InputError: for a name that is not known, code that may not run or is not there, or
             arguments that do not fit.
-    """
+    """  # noqa: DOC501  # _no_weights is not itself an exception
     spec = problem.loss
     if is_hook(spec.name):
         hook = load_hook("loss", spec.name, spec.origin)
         hook.check_kwargs(spec.kwargs, "--loss-kwargs", positional=2)
+        if problem.data.weights is not None:
+            raise _no_weights(spec.name, problem.data.weights)
         return HookLoss(spec.name, hook, dict(spec.kwargs))
     if spec.name not in LOSSES:
         raise InputError(
@@ -77,7 +79,18 @@ def resolve_loss(problem: ProblemSpec) -> Loss:
         targets=problem.data.targets,
         output=problem.model.output,
     )
-    return _loss_of(spec.name, made, setting)
+    loss = _loss_of(spec.name, made, setting)
+    if problem.data.weights is not None and not isinstance(loss, BuiltinLoss):
+        raise _no_weights(spec.name, problem.data.weights)
+    return loss
+
+
+def _no_weights(name: str, weights: str) -> InputError:
+    return InputError(
+        f"{name} expected data without weights, since it is no sum over predictions that they "
+        f"could be factors of; weights = {weights!r} is set under [data]. Leave it out, and weigh "
+        f"the examples in a loss of your own."
+    )
 
 
 def _loss_of(name: str, made: Made, setting: Setting) -> Loss:

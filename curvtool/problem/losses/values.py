@@ -23,6 +23,7 @@ def mse() -> Formula:
         total=lambda outputs, targets: (outputs - targets).square().sum(),
         weight=_elements,
         score=_errors,
+        each=lambda outputs, targets: _terms((outputs - targets).square()),
     )
 
 
@@ -45,17 +46,18 @@ def huber(*, delta: float = 1.0) -> Formula:
             f"delta = 1.0, as in training."
         )
 
-    def total(outputs: Tensor, targets: Tensor) -> Tensor:
+    def losses(outputs: Tensor, targets: Tensor) -> Tensor:
         # Not F.huber_loss, whose gradient has no forward-mode derivative.
         distance = (outputs - targets).abs()
         inner = distance.clamp(max=delta)
-        return (inner * (distance - 0.5 * inner)).sum()
+        return inner * (distance - 0.5 * inner)
 
     return Formula(
         prepare=lambda outputs, targets: (outputs, _same_shape("huber", outputs, targets)),
-        total=total,
+        total=lambda outputs, targets: losses(outputs, targets).sum(),
         weight=_elements,
         score=_errors,
+        each=lambda outputs, targets: _terms(losses(outputs, targets)),
     )
 
 
@@ -79,7 +81,7 @@ def bce(*, pos_weight: float | list[float] | None = None) -> Formula:
             f"Write for example pos_weight = 2.5."
         )
 
-    def total(outputs: Tensor, targets: Tensor) -> Tensor:
+    def losses(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
         factor = None
         if pos_weight is not None:
             factor = torch.tensor(pos_weight, dtype=outputs.dtype, device=outputs.device)
@@ -89,15 +91,21 @@ def bce(*, pos_weight: float | list[float] | None = None) -> Formula:
                     f"the model; got {factor.shape[0]}. Correct kwargs under [loss]."
                 )
         return F.binary_cross_entropy_with_logits(
-            outputs, targets, pos_weight=factor, reduction="sum"
+            outputs, targets, pos_weight=factor, reduction=reduction
         )
 
     return Formula(
         prepare=lambda outputs, targets: (outputs, _same_shape("bce", outputs, targets)),
-        total=total,
+        total=lambda outputs, targets: losses(outputs, targets, "sum"),
         weight=_elements,
         score=_score_bce,
+        each=lambda outputs, targets: _terms(losses(outputs, targets, "none")),
     )
+
+
+def _terms(losses: Tensor) -> tuple[Tensor, Tensor]:
+    """Every element counts 1."""
+    return losses, torch.ones_like(losses)
 
 
 def _same_shape(name: str, outputs: Tensor, targets: Tensor) -> Tensor:

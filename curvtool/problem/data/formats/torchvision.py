@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from curvtool.errors import InputError
+from curvtool.problem.data.allowance import Allowance
 from curvtool.problem.data.examples import Rows, Source
 from curvtool.problem.spec import DataSpec
 from curvtool.problem.wording import did_you_mean, first_line, misfit_of_kwargs
@@ -16,12 +17,13 @@ _UNPICKLES = frozenset({"LSUN", "LSUNClass"})
 _PATHS = ("root", "annFile", "ann_file", "root_dir")
 
 
-def open_torchvision(spec: DataSpec, name: str) -> Callable[[], Source]:
+def open_torchvision(spec: DataSpec, name: str, allowance: Allowance) -> Callable[[], Source]:
     """Find the dataset's class and check its arguments.
 
     Args:
         spec: the data; `kwargs` go to the class, and `root` is relative to whoever gives it.
         name: the name of the class.
+        allowance: says whether what is not there is fetched.
 
     Returns:
         A function that opens the dataset, each image a tensor in [0, 1].
@@ -52,10 +54,24 @@ def open_torchvision(spec: DataSpec, name: str) -> Callable[[], Source]:
     if "transform" in kwargs or "target_transform" in kwargs:
         raise InputError(
             f"{spec.origin.label}: expected no transform for {spec.source}: images become tensors "
-            f"in [0, 1]. For another preprocessing write a hook: --data file.py:dataset."
+            f"in [0, 1]. For another preprocessing set transforms under [data], or write a hook: "
+            f"--data file.py:dataset."
+        )
+    if kwargs.pop("download", False) and not allowance.download:
+        raise InputError(
+            f"{spec.origin.label}: expected data that are on disk, since nothing is fetched unless "
+            f"the command says so; download is set for {spec.source}. Repeat the command with "
+            f"--download, or leave download out."
         )
     if "transform" in inspect.signature(dataset_class).parameters:
         kwargs["transform"] = transforms.ToTensor()
+    if allowance.download:
+        if "download" not in inspect.signature(dataset_class).parameters:
+            raise InputError(
+                f"--download expected a dataset that torchvision can fetch; {spec.source} is not "
+                f"one. Leave it out, and set root to the folder that holds it."
+            )
+        kwargs["download"] = True
     misfit = misfit_of_kwargs(dataset_class, kwargs)
     if misfit:
         raise InputError(
@@ -72,8 +88,8 @@ def _read(spec: DataSpec, dataset_class: Any, kwargs: dict[str, object]) -> Sour
     except (RuntimeError, OSError, ValueError, TypeError, KeyError, ImportError) as error:
         absent = "not found" in str(error).lower() or isinstance(error, FileNotFoundError)
         remedy = (
-            "Set root to the folder that holds it, or allow the download with download=true "
-            "(--data-kwargs download=true)."
+            "Set root to the folder that holds it (--data-kwargs root=DIR), or let it be fetched: "
+            "--download."
             if absent
             else "Correct --data-kwargs, or kwargs under [data]."
         )
@@ -81,4 +97,4 @@ def _read(spec: DataSpec, dataset_class: Any, kwargs: dict[str, object]) -> Sour
             f"{spec.origin.label}: expected {spec.source} on disk with "
             f"{dict(spec.kwargs)}; torchvision says: {first_line(error)} {remedy}"
         ) from error
-    return Source(spec.source, Rows(dataset))
+    return Source(spec.source, Rows(dataset, alone=True))

@@ -1,0 +1,56 @@
+"""What reading a dataset may do and take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+from curvtool.errors import InputError
+
+UNBOUNDED = 2**62
+# Of the memory allowed, data that is kept; the rest is worth more as graphs.
+_KEPT = 4
+
+
+@final
+@dataclass(frozen=True)
+class Allowance:
+    """What reading may take.
+
+    Attributes:
+        memory: bytes; what unfolds into more is refused, whatever its size on disk.
+        download: whether torchvision may fetch what is not there.
+    """
+
+    memory: int = UNBOUNDED
+    download: bool = False
+
+    @property
+    def kept(self) -> int:
+        """Bytes of data that are kept in memory; more than that is read in every pass."""
+        return self.memory // _KEPT
+
+    def require(self, place: object, needed: int, what: str, remedy: str) -> None:
+        """Refuse what does not fit.
+
+        Args:
+            place: the file, for the message.
+            needed: bytes.
+            what: that takes them, as a noun in the plural.
+            remedy: what to do, as a sentence.
+
+        Raises:
+            InputError: where more is needed than there is.
+        """
+        if needed > self.memory:
+            raise InputError(
+                f"{place}: expected {what} that fit into the memory allowed "
+                f"({_bytes(self.memory)}); they take {_bytes(needed)}. {remedy}"
+            )
+
+
+def _bytes(number: int) -> str:
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 2**power:
+            return f"{number / 2**power:.1f} {unit}"
+    return f"{number:,} B"
