@@ -15,6 +15,7 @@ from curvtool.cli.console import say, silence_stdout
 from curvtool.cli.density import density
 from curvtool.cli.diag import diag
 from curvtool.cli.guard import guarded
+from curvtool.cli.init import init
 from curvtool.cli.spectrum import spectrum
 from curvtool.cli.trace import trace
 from curvtool.errors import ExitCode
@@ -33,6 +34,7 @@ app.command()(density)
 app.command()(diag)
 app.command()(check)
 app.command()(bench)
+app.command()(init)
 
 
 def _print_version(wanted: bool) -> None:

@@ -15,7 +15,13 @@ def copied(module: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for child in module.modules():
         _detach(vars(child), memo)
-    return copy.deepcopy(module, memo)
+    twin: nn.Module = copy.deepcopy(module, memo)
+    for child in twin.modules():
+        for name, parameter in child.named_parameters(recurse=False):
+            if not parameter.is_leaf:  # TorchScript copies by clones that keep their graph
+                own = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+                setattr(child, name, own)
+    return twin
 
 
 def _detach(value: Any, memo: dict[int, Any]) -> None:

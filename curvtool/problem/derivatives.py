@@ -39,7 +39,9 @@ _REMEDIES = (
         "Write the mean squared error out, (a - b).square().mean(), or use --hvp retained-graph.",
     ),
     (
-        re.compile(r"forward AD|forward gradient|torch\.func\.|functorch|jvp function"),
+        re.compile(
+            r"forward AD|forward gradient|torch\.func\.|functorch|jvp function|doesn't have storage"
+        ),
         "Forward mode does not reach that code: use --hvp retained-graph.",
     ),
     (

@@ -77,6 +77,7 @@ class Objective:
         train_mode: bool = False,
         keep_data_on_device: bool = True,
     ) -> None:
+        self._twice = partial(twice_differentiable, double=dtype == torch.float64)
         self.module = cured(module).to(device=device, dtype=dtype).train(train_mode)
         self.loss = loss
         self.device = device
@@ -160,7 +161,7 @@ class Objective:
         Raises:
             PreflightError: where torch cannot differentiate the loss.
         """
-        with self.missing_derivatives_named(index), twice_differentiable():
+        with self.missing_derivatives_named(index), self._twice():
             return gradients(self.batch_loss(index), self.parameters, create_graph=True)
 
     def batch_gradient_at(
@@ -183,7 +184,7 @@ class Objective:
         self.weights  # noqa: B018  # known before, since evaluating is not to be differentiated
         names = [f"module.{name}" for name in self.layout.names]
         replaced = dict(zip(names, parameters, strict=True))
-        with twice_differentiable():
+        with self._twice():
             result: _Result = functional_call(Calling(self.module, run), replaced, ())
         return result
 
@@ -224,7 +225,7 @@ class Objective:
         attention = AttentionSeen()
         reached = [False] * len(self.parameters)
         for index in range(self.num_batches):
-            with twice_differentiable(rewritten=False):
+            with self._twice(rewritten=False):
                 with attention:
                     value = self.loss(self.module, self.batch(index), score=True)
                 weights.append(value.weight)
@@ -265,7 +266,7 @@ class Objective:
         )
 
     def _forward(self, index: int) -> Tensor:
-        with twice_differentiable():
+        with self._twice():
             return self.loss(self.module, self.batch(index)).mean
 
     def _joined(self, gradients: Sequence[Tensor | None]) -> Tensor:
@@ -329,7 +330,7 @@ class Objective:
         """Weights of batches, and the weighted sum of their losses."""
         weights, total = [], 0.0
         for index in range(len(data)):
-            with twice_differentiable(), torch.no_grad():
+            with self._twice(), torch.no_grad():
                 value = self.loss(self.module, data.batch(index))
             weights.append(value.weight)
             total += value.weight * float(value.mean) if value.weight > 0 else 0.0
@@ -376,7 +377,7 @@ class Objective:
         for batch in (self.batch(index) for index in self.active):
             for start in range(0, batch.examples, most):
                 part = batch.part(start, start + most)
-                with twice_differentiable():
+                with self._twice():
                     value = self.loss(self.module, part)
                 if value.weight > 0 and value.mean.requires_grad:
                     return part

@@ -79,6 +79,36 @@ class Rewrites(TorchFunctionMode):
         return _convolved(*made, scale_C=scale_C, offset_C=offset_C)
 
 
+@final
+class InDouble(TorchFunctionMode):
+    """While it is active, float32 that is asked for by name is float64.
+
+    Models take norms, softmax and rotations to float32 so that they are not in half precision. In a
+    loss of float64 that would round: its differences would be off by eps of float32 over the step,
+    and no Llama would pass the preflight.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        # Bits that are read as another type stay what they are.
+        if func is not Tensor.view and not _is_checkpointed():
+            if func is Tensor.float:
+                func = Tensor.double
+            args = tuple(_doubled(a) for a in args)
+            kwargs = {name: _doubled(value) for name, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+def _doubled(value: Any) -> Any:
+    return torch.float64 if value is torch.float32 else value
+
+
 def _is_checkpointed() -> bool:
     """Whether activation checkpointing will run this again, on the way back."""
     # No mode is active there, for `torch.autograd.grad` is itself a function that modes take over,

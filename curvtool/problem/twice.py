@@ -18,11 +18,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from curvtool.problem.rewrites import Rewrites
+from curvtool.problem.rewrites import InDouble, Rewrites
 
 
 @contextlib.contextmanager
-def twice_differentiable(*, rewritten: bool = True) -> Iterator[None]:
+def twice_differentiable(*, rewritten: bool = True, double: bool = False) -> Iterator[None]:
     """Run forward passes on kernels that have second derivatives.
 
     The graph remembers the kernels; activation checkpointing does not, and makes forward passes on
@@ -30,6 +30,7 @@ def twice_differentiable(*, rewritten: bool = True) -> Iterator[None]:
 
     Args:
         rewritten: whether `Rewrites` apply; without them the loss is what its code says.
+        double: whether all is in float64, what the model takes to float32 too.
     """
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -38,6 +39,7 @@ def twice_differentiable(*, rewritten: bool = True) -> Iterator[None]:
             sdpa_kernel(SDPBackend.MATH),
             torch.enable_grad(),
             Rewrites() if rewritten else contextlib.nullcontext(),
+            InDouble() if double else contextlib.nullcontext(),
         ):
             yield
     finally:

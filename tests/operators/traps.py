@@ -76,6 +76,66 @@ class Attention(nn.Module):
         return self.attention(x, x, x, need_weights=self.need_weights)
 
 
+class Eager(nn.Module):
+    """Attention as transformers write it by default for second derivatives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = nn.Linear(4, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.all(x).chunk(3, dim=-1)
+        scores = (q @ k.transpose(-1, -2) / 2).softmax(-1)
+        mixed: Tensor = scores @ v
+        return mixed
+
+
+class Padded(nn.Module):
+    """An encoder whose last tokens are padding: in eval mode torch would take its fast path."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(4, 2, 4, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = torch.zeros(x.shape[:2], dtype=torch.bool)
+        padding[::2, -1] = True
+        encoded: Tensor = self.encoder(x, src_key_padding_mask=padding)
+        return encoded
+
+
+class Decoder(nn.Module):
+    """A decoder layer that attends to its own input, reversed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(4, 2, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        decoded: Tensor = self.layer(x, x.flip(1))
+        return decoded
+
+
+class Packed(nn.Module):
+    """A recurrent layer over sequences of unequal length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.GRU(4, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lengths = torch.full((len(x),), 3)
+        lengths[1::2] = 2
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths, batch_first=True, enforce_sorted=False
+        )
+        padded: Tensor = nn.utils.rnn.pad_packed_sequence(self.inner(packed)[0], batch_first=True)[
+            0
+        ]
+        return padded
+
+
 @dataclass(frozen=True)
 class Trap:
     """A small problem and what the tool has to do about it in the three nestings."""
@@ -317,11 +377,21 @@ ATTENTION = {
     "sdpa on a fused kernel": around("---", _flash, (3, 4), 12),
     "attention with weights": Trap("+++", lambda: Mean(Attention(need_weights=True), 4), SEQUENCES),
     "attention without": Trap("+++", lambda: Mean(Attention(need_weights=False), 4), SEQUENCES),
+    "attention by hand": Trap("+++", lambda: Mean(Eager(), 4), SEQUENCES),
+    "encoder with padding": Trap("++-", lambda: Mean(Padded(), 4), SEQUENCES),
+    "decoder layer": Trap("++-", lambda: Mean(Decoder(), 4), SEQUENCES),
     "encoder layer": Trap(
         "++-", lambda: Mean(nn.TransformerEncoderLayer(4, 2, 4, batch_first=True), 4), SEQUENCES
     ),
 }
 RECURRENT = {
+    "lstm of two layers, both ways": Trap(
+        "+++", lambda: Mean(nn.LSTM(4, 2, 2, batch_first=True, bidirectional=True), 4), SEQUENCES
+    ),
+    "lstm with projection": Trap(
+        "+++", lambda: Mean(nn.LSTM(4, 3, batch_first=True, proj_size=2), 2), SEQUENCES
+    ),
+    "gru of packed sequences": Trap("++-", lambda: Mean(Packed(), 2), SEQUENCES),
     "lstm": Trap("+++", lambda: Mean(nn.LSTM(4, 2, batch_first=True), 2), SEQUENCES),
     "gru": Trap("+++", lambda: Mean(nn.GRU(4, 2, batch_first=True), 2), SEQUENCES),
     "rnn": Trap("+++", lambda: Mean(nn.RNN(4, 2, batch_first=True), 2), SEQUENCES),

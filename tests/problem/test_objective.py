@@ -144,8 +144,8 @@ def test_parameters_out_of_reach_are_noted_once() -> None:
     for _ in range(2):
         objective.evaluate()
     assert objective.notes == [
-        "The loss never reaches spare.weight, spare.bias: their part of H is zero (--skip-unused "
-        "leaves it out)."
+        "The loss never reaches spare.weight, spare.bias: their part of H is zero "
+        "(--skip-unused leaves it out)."
     ]
 
 

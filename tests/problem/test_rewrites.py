@@ -17,6 +17,7 @@ from curvtool.operators.preflight import preflight
 from curvtool.problem import rewrites
 from curvtool.problem.objective import Objective
 from curvtool.problem.rewrites import Rewrites
+from curvtool.problem.twice import twice_differentiable
 from tests.objectives import CPU, batches, builtin, labels, normal, seeded
 
 EPS = torch.finfo(torch.float64).eps
@@ -209,3 +210,30 @@ def test_a_model_that_fits_perfectly_is_as_written() -> None:
     )
     found = preflight(made, way="retained-graph", seed=0)
     assert {c.name: c.passed for c in found.checks}["as written"] is True
+
+
+# In float64, what is taken to float32.
+
+CASTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "float": lambda x: x.float() * 3,
+    "to": lambda x: x.to(torch.float32) * 3,
+    "softmax": lambda x: x.softmax(0, dtype=torch.float32),
+    "of integers": lambda x: torch.arange(3).float() @ x,
+    "made of it": lambda x: torch.ones(3, dtype=torch.float32) @ x,
+}
+
+
+@pytest.mark.parametrize("name", CASTS)
+def test_in_double_nothing_is_single(name: str) -> None:
+    x = torch.rand(3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    with twice_differentiable(double=True):
+        assert CASTS[name](x).dtype == torch.float64
+    with twice_differentiable():
+        assert torch.rand(3).float().dtype == torch.float32
+        assert x.float().dtype == torch.float32
+
+
+def test_in_double_bits_stay_bits() -> None:
+    bits = torch.tensor([1.0]).view(torch.int32)
+    with twice_differentiable(double=True):
+        assert bits.view(torch.float32).item() == 1.0

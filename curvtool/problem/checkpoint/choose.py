@@ -68,7 +68,8 @@ def choose(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> tuple[Cand
     if len(checkpoint.candidates) == 1:
         return checkpoint.candidates[0], []
     rated = [(candidate, *_rated(candidate, expected)) for candidate in checkpoint.candidates]
-    fitting = [candidate for candidate, rows, _ in rated if not rows or only_old_names(rows)]
+    fitting = [candidate for candidate, rows, _ in rated if not rows]
+    fitting = fitting or [candidate for candidate, rows, _ in rated if _may_be_renamed(rows)]
     different = [c for c in fitting[1:] if not _equal(c.tensors, fitting[0].tensors)]
     if different:
         raise InputError(
@@ -134,6 +135,12 @@ def _rated(candidate: Candidate, expected: Mapping[str, Tensor]) -> tuple[list[R
     rows = misfits(expected, tensors)
     unfit = {key for key, _, _ in rows}
     return rows, len([key for key in tensors if key in expected and key not in unfit])
+
+
+def _may_be_renamed(rows: list[Row]) -> bool:
+    """Whether the module might rename as many names as it misses."""
+    missing = sum(got == "missing" for _, _, got in rows)
+    return only_old_names(rows) and 2 * missing == len(rows)
 
 
 def _equal(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:

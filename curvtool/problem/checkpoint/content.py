@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ class Checkpoint:
         problem: the problem spec inside the file, unchecked, or None.
         notes: what was left aside.
         program: builds the module where the checkpoint is a program, its own model.
+        settings: plain values beside the weights by their dotted place, for people to read.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class Checkpoint:
     problem: object = None
     notes: tuple[str, ...] = ()
     program: Callable[[], nn.Module] | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:

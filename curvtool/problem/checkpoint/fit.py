@@ -60,13 +60,16 @@ def odd(tensor: Tensor) -> bool:
     return not _plain(tensor) or not tensor.is_floating_point()
 
 
-def table(head: str, rows: list[Row], tensors: Mapping[str, Tensor], others: str) -> str:
+def table(
+    head: str, rows: list[Row], tensors: Mapping[str, Tensor], *, key: str, others: str
+) -> str:
     """The refusal of weights that do not fit.
 
     Args:
         head: its first line.
         rows: from `misfits`.
         tensors: the file's.
+        key: their place in the file, dotted.
         others: a sentence on other weights in the file, or nothing.
 
     Returns:
@@ -78,7 +81,7 @@ def table(head: str, rows: list[Row], tensors: Mapping[str, Tensor], others: str
     lines = [f"  {key:<{wide[0]}}  {wanted:<{wide[1]}}  {got}" for key, wanted, got in shown]
     if len(rows) > MOST_ROWS:
         lines.append(f"  ... and {len(rows) - MOST_ROWS} more")
-    return "\n".join([head, *lines, _hint(rows, tensors) + others])
+    return "\n".join([head, *lines, _hint(rows, tensors, key) + others])
 
 
 def _plain(tensor: Tensor) -> bool:
@@ -98,11 +101,12 @@ def _shape(tensor: Tensor, *, typed: bool = False) -> str:
     return f"{tuple(tensor.shape)}" + (f" {layout}{kind}" if typed else "") + nothing
 
 
-def _hint(rows: list[Row], tensors: Mapping[str, Tensor]) -> str:
+def _hint(rows: list[Row], tensors: Mapping[str, Tensor], key: str) -> str:
     strange = [
-        f"{key} ({str(tensors[key].dtype).removeprefix('torch.')})"
-        for key, wanted, _ in rows
-        if wanted != "nothing" and key in tensors and odd(tensors[key])
+        f"{name} ({str(tensors[name].dtype).removeprefix('torch.')})"
+        for name, wanted, got in rows
+        # Kinds are shown where they are what does not fit.
+        if wanted != "nothing" and not got.endswith(")") and name in tensors and odd(tensors[name])
     ]
     if strange:
         return (
@@ -111,15 +115,16 @@ def _hint(rows: list[Row], tensors: Mapping[str, Tensor]) -> str:
             f"differentiated by: take the checkpoint from before it was quantised, or save "
             f"dequantised weights."
         )
-    missing = [key for key, _, got in rows if got == "missing"]
-    unexpected = [key for key, wanted, _ in rows if wanted == "nothing"]
+    missing = [name for name, _, got in rows if got == "missing"]
+    unexpected = [name for name, wanted, _ in rows if wanted == "nothing"]
     longer = Counter(u[: -len(m)] for m in missing for u in unexpected if u.endswith(f".{m}"))
     shorter = Counter(m[: -len(u)] for m in missing for u in unexpected if m.endswith(f".{u}"))
     prefix, count = max(longer.items(), key=lambda item: item[1], default=("", 0))
     if 2 * count >= len(missing) > 0:
+        place = f"{key}.{prefix}".strip(".")
         return (
             f'Did you mean the names without "{prefix}"? {count} of the missing keys differ by '
-            f"that prefix in the file; take them with --key {prefix.rstrip('.')}."
+            f"that prefix in the file; take them alone with --key {place}."
         )
     prefix, count = max(shorter.items(), key=lambda item: item[1], default=("", 0))
     if 2 * count >= len(missing) > 0:
@@ -132,6 +137,11 @@ def _hint(rows: list[Row], tensors: Mapping[str, Tensor]) -> str:
         return (
             "The names agree, the shapes do not: set the arguments that the model was trained "
             "with (--model-kwargs, or kwargs under [model])."
+        )
+    if not missing and len(unexpected) == len(rows):
+        return (
+            "Everything that the model expects is there: --partial leaves the others aside and "
+            "lists them in the report. Or build the model that has them."
         )
     return (
         "Check that --model and its arguments make the model that was trained; --partial loads "

@@ -44,14 +44,14 @@ def code_named_by(path: Path, kind: Kind) -> list[str]:
     return sorted(name for name in names if not _HARMLESS.fullmatch(name))
 
 
-def pickle_of_zip(path: Path) -> bytes:
-    """The pickle inside a zip file of torch.save: of damaged files too."""
+def pickle_of_zip(path: Path, *, most: int = _MOST) -> bytes:
+    """The pickle inside a zip file of torch.save, or its first bytes: of damaged files too."""
     # Not through ZipFile.read, which gives nothing of a record whose checksum is wrong.
     with zipfile.ZipFile(path) as archive:
         places = [i for i in archive.infolist() if i.filename.partition("/")[2] == "data.pkl"]
     start = places[0].header_offset
     name, extra = struct.unpack("<HH", _beginning(path, start + 26, 4).ljust(4, b"\0"))
-    return _beginning(path, start + 30 + name + extra, min(places[0].file_size, _MOST))
+    return _beginning(path, start + 30 + name + extra, min(places[0].file_size, most))
 
 
 def _beginning(path: Path, start: int, size: int = _MOST) -> bytes:

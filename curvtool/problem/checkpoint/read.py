@@ -16,6 +16,7 @@ from curvtool.problem.checkpoint.formats.safe_tensors import read_safetensors
 from curvtool.problem.checkpoint.formats.sharded import read_sharded
 from curvtool.problem.checkpoint.formats.torch_saved import read_torch_saved
 from curvtool.problem.checkpoint.kind import Kind, kind_of_file
+from curvtool.problem.checkpoint.settings import plain_values
 from curvtool.problem.wording import did_you_mean, kind_of
 
 OWN_KEY = "curvtool"
@@ -52,7 +53,15 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
     files = content.files
     if path.is_dir() and (path / CONFIG).is_file():
         files = (*files, path / CONFIG)
-    return Checkpoint(path, candidates, files, problem, content.notes, content.program)
+    return Checkpoint(
+        path,
+        candidates,
+        files,
+        problem,
+        content.notes,
+        content.program,
+        settings=plain_values(payload),
+    )
 
 
 def _read(place: Path, kind: Kind, *, trust: bool) -> Content:

@@ -99,7 +99,8 @@ def _sentence(
         f"{checkpoint.path}: expected the {len(expected)} tensors of {model}; the {len(tensors)} "
         f"under {candidate.where} do not fit:"
     )
-    return table(head, rows, tensors, others_sentence(checkpoint, candidate))
+    others = others_sentence(checkpoint, candidate)
+    return table(head, rows, tensors, key=candidate.key, others=others)
 
 
 def _without_made(
@@ -136,7 +137,12 @@ def _renames(module: nn.Module, tensors: Mapping[str, Tensor]) -> bool:
 def _partly(rows: list[Row], tensors: Mapping[str, Tensor]) -> str:
     without = [key for key, wanted, _ in rows if wanted != "nothing"]
     own = f"; {len(without)} keep the values that the model was built with" if without else ""
-    cells = [f"{key}: expected {wanted}, the file has {got}" for key, wanted, got in rows]
+    cells = [
+        f"{key} (not in the model)"
+        if wanted == "nothing"
+        else f"{key} (expected {wanted}, {'missing in the file' if got == 'missing' else got})"
+        for key, wanted, got in rows
+    ]
     return (
         f"--partial: {len(tensors)} tensors were loaded{own}. Not loaded: "
         f"{listed(cells, most=MOST_ROWS)}"

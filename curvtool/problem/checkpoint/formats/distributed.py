@@ -10,12 +10,11 @@ from __future__ import annotations
 import io
 import math
 import mmap
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,7 @@ from torch import Tensor
 from curvtool.errors import InputError
 from curvtool.problem.checkpoint.content import Content
 from curvtool.problem.checkpoint.formats.members import member, require_inside
-from curvtool.problem.checkpoint.formats.restricted import Inert, RestrictedUnpickler
+from curvtool.problem.checkpoint.formats.restricted import Inert, NotAllowed, RestrictedUnpickler
 from curvtool.problem.checkpoint.kind import is_stored_zip
 from curvtool.problem.wording import first_line, listed
 
@@ -119,15 +118,10 @@ class _Piece:
     length: int
 
 
-@final
-class _Refused(Exception):
-    """A `.metadata` that asks for what no such file needs."""
-
-
 def _metadata(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MOST_METADATA:
-            raise _Refused(f"{path.stat().st_size:,} bytes")
+            raise ValueError(f"{path.stat().st_size:,} bytes")
         with path.open("rb") as file:
             found = RestrictedUnpickler(
                 file, known=_KNOWN, allowed=lambda name: name in _MARKED
@@ -137,18 +131,15 @@ def _metadata(path: Path) -> Mapping[str, Any]:
             f"{path}: expected a readable file; the system says {error.strerror}. Check its "
             f"permissions."
         ) from error
-    except pickle.UnpicklingError as error:
-        name = first_line(error)
-        if "." not in name or " " in name:
-            raise _damaged(path, error) from error
+    except NotAllowed as error:
         raise InputError(
-            f"{path}: expected the description of tensors; the file asks to import code: {name}. "
+            f"{path}: expected the description of tensors; the file asks to import code: {error}. "
             f"Nothing of it was executed. Do not load this folder in torch, which would run it."
         ) from error
     except Exception as error:
         raise _damaged(path, error) from error
     if not isinstance(found, Inert) or not isinstance(found.state, dict):
-        raise _damaged(path, _Refused("no description of a checkpoint"))
+        raise _damaged(path, ValueError("no description of a checkpoint"))
     return found.state
 
 
@@ -190,7 +181,7 @@ def _pieces(metadata: Mapping[str, Any]) -> list[tuple[str, tuple[int, ...] | No
     for index, info in metadata["storage_data"].items():
         where = info.state
         if where.get("transform_descriptors"):
-            raise _Refused(f"data packed by {where['transform_descriptors']!r:.80}")
+            raise ValueError(f"data packed by {where['transform_descriptors']!r:.80}")
         offset = index.state.get("offset")
         if not isinstance(where["relative_path"], str):
             raise TypeError("the name of a file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +66,13 @@ def _module(path: Path, kind: Kind) -> nn.Module:
         load: Any = torch.jit.load
         scripted: nn.Module = load(str(path), map_location="cpu")
         return scripted
-    return _Exported(torch.export.load(path).module())
+    exported = torch.export.load(path).module()
+    # Its own ones refuse to be called: a program knows the one mode that it was exported in.
+    for name, mode in (("train", _mode), ("eval", partial(_mode, wanted=False))):
+        setattr(exported, name, partial(mode, exported))
+    return exported
 
 
-class _Exported(nn.Module):
-    """A module of torch.export, which knows one mode, and refuses to be asked for it."""
-
-    def __init__(self, program: nn.Module) -> None:
-        super().__init__()
-        self.program = program
-
-    def forward(self, *inputs: Any, **named: Any) -> Any:
-        """As exported."""
-        return self.program(*inputs, **named)
-
-    def train(self, mode: bool = True) -> _Exported:
-        """Keep the mode that it was exported in."""
-        self.training = mode
-        return self
+def _mode(module: nn.Module, wanted: bool = True) -> nn.Module:
+    module.training = wanted
+    return module

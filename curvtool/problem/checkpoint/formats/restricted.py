@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from typing import IO, Any, ClassVar
+from typing import IO, Any, ClassVar, cast
 
 _REFUSED = (
     *(pickle.EXT1, pickle.EXT2, pickle.EXT4),
     *(pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER),
 )
+
+
+class TooDeep(pickle.UnpicklingError):
+    """Tuples in tuples without end: hashing one overruns the stack of the process (torch 2.14)."""
+
+
+class NotAllowed(pickle.UnpicklingError):
+    """A pickle asks for a class that may not even be marked; its text is the dotted name."""
 
 
 class Inert:
@@ -61,6 +69,20 @@ def inert(name: str) -> type[Inert]:
     return type("Inert", (Inert,), {"name": name})
 
 
+_TUPLES = (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3)
+_DEEPEST = 500  # plain tuple types that files nest: three or four
+
+
+def _measured(step: Callable[[pickle.Unpickler], None]) -> Callable[[Any], None]:
+    """A step that makes a tuple, and then looks how deep it is."""
+
+    def make(self: RestrictedUnpickler) -> None:
+        step(cast(pickle.Unpickler, self))  # as the stubs have it
+        self.measure(cast(Any, self).stack[-1])
+
+    return make
+
+
 class RestrictedUnpickler(pickle._Unpickler):
     """Builds plain containers, what `known` makes, and marks for the rest.
 
@@ -76,7 +98,7 @@ class RestrictedUnpickler(pickle._Unpickler):
         code: step
         for code, step in pickle._Unpickler.dispatch.items()
         if code not in {refused[0] for refused in _REFUSED}
-    }
+    } | {code[0]: _measured(pickle._Unpickler.dispatch[code[0]]) for code in _TUPLES}
 
     def __init__(
         self,
@@ -91,6 +113,22 @@ class RestrictedUnpickler(pickle._Unpickler):
         self._allowed = allowed
         self._persistent = persistent
         self._marks: dict[str, type[Inert]] = {}
+        self._depths: dict[int, int] = {}
+
+    def measure(self, made: tuple[Any, ...]) -> None:
+        """Note the depth of a tuple.
+
+        Args:
+            made: the tuple.
+
+        Raises:
+            TooDeep: for one that no file needs.
+        """
+        # By id: what has been freed since may only make a tuple seem deeper than it is.
+        inner = [self._depths.get(id(item), 0) for item in made if type(item) is tuple]
+        depth = self._depths[id(made)] = 1 + max(inner, default=0)
+        if depth > _DEEPEST:
+            raise TooDeep(f"tuples {depth} deep")
 
     def find_class(self, module: str, name: str) -> Any:
         """Never an import.
@@ -103,13 +141,13 @@ class RestrictedUnpickler(pickle._Unpickler):
             What `known` has under the dotted name, or a class of marks.
 
         Raises:
-            pickle.UnpicklingError: for a name that may not even be marked.
+            NotAllowed: for a name that may not even be marked.
         """
         dotted = f"{module}.{name}"
         if dotted in self._known:
             return self._known[dotted]
         if not self._allowed(dotted):
-            raise pickle.UnpicklingError(dotted)
+            raise NotAllowed(dotted)
         return self._marks.setdefault(dotted, inert(dotted))
 
     def persistent_load(self, pid: Any) -> Any:

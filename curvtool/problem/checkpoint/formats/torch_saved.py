@@ -11,6 +11,7 @@ import torch
 from curvtool.errors import InputError
 from curvtool.problem.checkpoint.content import Content
 from curvtool.problem.checkpoint.formats.lightning import is_lightning, read_tensors_only
+from curvtool.problem.checkpoint.formats.nesting import require_shallow
 from curvtool.problem.checkpoint.kind import Kind, truncated
 from curvtool.problem.checkpoint.pickled import code_named_by
 from curvtool.problem.wording import first_line, listed
@@ -32,6 +33,7 @@ def read_torch_saved(path: Path, kind: Kind) -> Content:
     Raises:
         InputError: for a file that is damaged or that asks for code.
     """  # noqa: DOC501  # _refusal is not itself an exception
+    require_shallow(path, kind)
     try:
         return Content(_load(path, kind), (path,))
     except Exception as error:
