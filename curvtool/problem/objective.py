@@ -16,16 +16,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from curvtool.errors import InputError
-from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.batch import Batch, Loss, LossValue
 from curvtool.problem.copying import copied
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
 from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
-from curvtool.problem.twice import (
-    AttentionSeen,
-    prepare_modules,
-    twice_differentiable,
-)
+from curvtool.problem.telling import telling_part
+from curvtool.problem.twice import AttentionSeen, prepare_modules, twice_differentiable
 from curvtool.problem.wording import listed
 
 _Result = TypeVar("_Result")
@@ -92,6 +89,8 @@ class Objective:
         self._origins = tuple(range(len(self._batches)))
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
+        self._loss = 0.0
+        self._twice = partial(twice_differentiable, dtype=dtype)
 
     @property
     def size(self) -> int:
@@ -162,7 +161,7 @@ class Objective:
         Raises:
             PreflightError: where torch cannot differentiate the loss.
         """
-        with self.missing_derivatives_named(index), twice_differentiable():
+        with self.missing_derivatives_named(index), self._twice():
             return _gradients(self.batch_loss(index), self.parameters, create_graph=True)
 
     def batch_gradient_at(
@@ -185,7 +184,7 @@ class Objective:
         self.weights  # noqa: B018  # known before, since evaluating is not to be differentiated
         names = [f"module.{name}" for name in self.layout.names]
         replaced = dict(zip(names, parameters, strict=True))
-        with twice_differentiable():
+        with self._twice():
             result: _Result = functional_call(_Calling(self.module, run), replaced, ())
         return result
 
@@ -226,7 +225,7 @@ class Objective:
         attention = AttentionSeen()
         reached = [False] * len(self.parameters)
         for index in range(self.num_batches):
-            with twice_differentiable(rewritten=False):
+            with self._twice(rewritten=False):
                 with attention:
                     value = self.loss(self.module, self.batch(index), score=True)
                 weights.append(value.weight)
@@ -249,7 +248,7 @@ class Objective:
         self._note_unreached(reached)
         self._weights, self._total_weight = tuple(weights), denominator
         gradient_P /= denominator
-        loss = float(total) / denominator
+        loss = self._loss = float(total) / denominator
         if self.weight_decay:
             theta_P = self.theta()
             gradient_P.add_(theta_P, alpha=self.weight_decay)
@@ -268,8 +267,11 @@ class Objective:
         )
 
     def _forward(self, index: int) -> Tensor:
-        with twice_differentiable():
-            return self.loss(self.module, self.batch(index)).mean
+        return self._value(self.batch(index)).mean
+
+    def _value(self, batch: Batch) -> LossValue:
+        with self._twice():
+            return self.loss(self.module, batch)
 
     def _joined(self, gradients: Sequence[Tensor | None]) -> Tensor:
         return self.layout.join([
@@ -335,7 +337,7 @@ class Objective:
         """Weights of batches, and the weighted sum of their losses."""
         weights, total = [], 0.0
         for batch in batches:
-            with twice_differentiable(), torch.no_grad():
+            with self._twice(), torch.no_grad():
                 value = self.loss(self.module, batch.moved(self.device, self.dtype))
             weights.append(value.weight)
             total += value.weight * float(value.mean) if value.weight > 0 else 0.0
@@ -365,15 +367,10 @@ class Objective:
         )
 
     def _few(self, most: int) -> Batch:
-        """The first examples that the mean depends on: masks may leave the very first none."""
-        for batch in (self.batch(index) for index in self.active):
-            for start in range(0, batch.examples, most):
-                part = batch.part(start, start + most)
-                with twice_differentiable():
-                    value = self.loss(self.module, part)
-                if value.weight > 0 and value.mean.requires_grad:
-                    return part
-        return self.batch(self.active[0])
+        """The first examples that the mean depends on, and that are not fitted all too well."""
+        first = (self.batch(index) for index in self.active)
+        part = telling_part(first, self._value, most=most, size=self._loss)
+        return self.batch(self.active[0]) if part is None else part
 
 
 class _Calling(nn.Module):
