@@ -5,6 +5,7 @@ Letters: P parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
