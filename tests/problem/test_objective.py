@@ -276,7 +276,7 @@ class FromZeros(nn.Module):
         self.rnn = nn.RNN(4, 3, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        out, _ = self.rnn(x[:, None], torch.zeros(1, len(x), 3))
+        out: Tensor = self.rnn(x[:, None], torch.zeros(1, len(x), 3))[0]
         return out[:, -1]
 
 
@@ -290,7 +290,9 @@ class Casting(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.first(x).to(torch.float32)
         hidden = hidden * (hidden.float() ** 2).mean(-1, keepdim=True, dtype=torch.float32).rsqrt()
-        return self.last(hidden * (x[:, :1] > -5).float() + torch.zeros(5, dtype=torch.float32))
+        masked = hidden * (x[:, :1] > -5).float() + torch.zeros(5, dtype=torch.float32)
+        out: Tensor = self.last(masked)
+        return out
 
 
 @pytest.mark.parametrize("build", [FromZeros, Casting])

@@ -60,7 +60,7 @@ class Case:
 
     def hooks(self) -> ModuleType:
         """The example's Python file, imported anew."""
-        place = EXAMPLES / self.folder / "hooks.py"
+        [place] = (EXAMPLES / self.folder).glob("*.py")
         spec = importlib.util.spec_from_file_location(f"real_hooks_{self.folder}", place)
         assert spec is not None
         assert spec.loader is not None
@@ -104,12 +104,14 @@ def _accuracy(model: nn.Module, values: Values) -> float:
 def _picked(model: nn.Module, values: Values) -> Tensor:
     # By the definition: the log-probability of the label, changed in sign.
     *inputs, labels = values
-    return -model(*inputs).gather(1, labels[:, None]).mean()
+    log_probabilities: Tensor = model(*inputs)
+    return -log_probabilities.gather(1, labels[:, None]).mean()
 
 
 def _squared(model: nn.Module, values: Values) -> Tensor:
     x, y = values
-    return ((model(x) - y) ** 2).mean()
+    apart: Tensor = model(x) - y
+    return apart.square().mean()
 
 
 def _root(model: nn.Module, values: Values) -> float:

@@ -36,7 +36,8 @@ def build(root: str = REAL) -> nn.Module:
     from transformers.models.albert.modeling_albert import AlbertModel
 
     values = json.loads(Path(root, MODEL, "config.json").read_text(encoding="utf-8"))
-    config = AlbertConfig(**values, attn_implementation="eager")
+    values["attn_implementation"] = "eager"
+    config = AlbertConfig(**values)
     model: nn.Module = AlbertForMaskedLM(config)
     model.albert = AlbertModel(config, add_pooling_layer=True)
     model.tie_weights()  # type: ignore[operator]

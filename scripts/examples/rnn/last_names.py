@@ -38,7 +38,8 @@ def build(root: str = REAL) -> nn.Module:
 
 def dataset(root: str = REAL, names: int = 20_000) -> tuple[Tensor, Tensor]:
     """The most frequent last names, as 15 symbols each, and the largest group of each."""
-    symbols, labels = [], []
+    symbols: list[list[int]] = []
+    labels: list[int] = []
     with Path(root, DATA).open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if len(labels) == names:
