@@ -25,10 +25,12 @@ class Workers:
     Args:
         count: how many, at least two. Each computes with so many of torch's threads that all
             together have as many as torch had.
+        dtype: that the objective computes in.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, dtype: torch.dtype) -> None:
         self.count = count
+        self._dtype = dtype
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="curvtool-batch")
 
     def summed(self, indices: Sequence[int], term: Callable[[int], Pieces]) -> Pieces:
@@ -53,7 +55,7 @@ class Workers:
         shares: list[Future[Pieces]] = []
         # Around all threads: what it switches is the process's, and each one that leaves would
         # switch it back under the others.
-        with twice_differentiable():
+        with twice_differentiable(dtype=self._dtype):
             try:
                 for start in range(min(self.count, even)):
                     shares.append(self._pool.submit(share, indices[start : even : self.count]))

@@ -13,6 +13,7 @@ from curvtool.errors import InputError
 from curvtool.operators.heap import kept_heap
 from curvtool.operators.memory import is_shortage
 from curvtool.operators.planning.threads import restored_threads
+from curvtool.problem.denormals import flushed_denormals
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Objective
 from curvtool.problem.twice import full_precision
@@ -25,7 +26,7 @@ _Result = TypeVar("_Result")
 @contextlib.contextmanager
 def computing() -> Iterator[None]:
     """Settings of the process for the time of a run; restored at its end."""
-    with full_precision(), restored_threads(), kept_heap():
+    with full_precision(), flushed_denormals(), restored_threads(), kept_heap():
         yield
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from curvtool.errors import InputError
-from curvtool.problem.batch import Batch, Loss
+from curvtool.problem.batch import Batch, Loss, LossValue
 from curvtool.problem.calling import Calling, gradients
 from curvtool.problem.copying import copied
 from curvtool.problem.coupling import coupling_notes
@@ -26,11 +26,8 @@ from curvtool.problem.parameters import ParameterLayout, lay_out, unreached_note
 from curvtool.problem.residency import Residency
 from curvtool.problem.scores import Score
 from curvtool.problem.stored import AnyBatch
-from curvtool.problem.twice import (
-    AttentionSeen,
-    prepare_modules,
-    twice_differentiable,
-)
+from curvtool.problem.telling import telling_part
+from curvtool.problem.twice import AttentionSeen, prepare_modules, twice_differentiable
 
 _Result = TypeVar("_Result")
 
@@ -76,7 +73,6 @@ class Objective:
         train_mode: bool = False,
         keep_data_on_device: bool = True,
     ) -> None:
-        self._twice = partial(twice_differentiable, double=dtype == torch.float64)
         self.module = cured(module).to(device=device, dtype=dtype).train(train_mode)
         self.loss = loss
         self.device = device
@@ -91,6 +87,8 @@ class Objective:
         self._data = Residency(batches, device=device, dtype=dtype, keep=keep_data_on_device)
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
+        self._loss = 0.0
+        self._twice = partial(twice_differentiable, dtype=dtype)
 
     @property
     def size(self) -> int:
@@ -246,7 +244,7 @@ class Objective:
         self._note_unreached(reached)
         self._weights, self._total_weight = tuple(weights), denominator
         gradient_P /= denominator
-        loss = float(total) / denominator
+        loss = self._loss = float(total) / denominator
         if self.weight_decay:
             theta_P = self.theta()
             gradient_P.add_(theta_P, alpha=self.weight_decay)
@@ -265,8 +263,11 @@ class Objective:
         )
 
     def _forward(self, index: int) -> Tensor:
+        return self._value(self.batch(index)).mean
+
+    def _value(self, batch: Batch) -> LossValue:
         with self._twice():
-            return self.loss(self.module, self.batch(index)).mean
+            return self.loss(self.module, batch)
 
     def _joined(self, gradients: Sequence[Tensor | None]) -> Tensor:
         return self.layout.join([
@@ -369,12 +370,7 @@ class Objective:
         )
 
     def _few(self, most: int) -> Batch:
-        """The first examples that the mean depends on: masks may leave the very first none."""
-        for batch in (self.batch(index) for index in self.active):
-            for start in range(0, batch.examples, most):
-                part = batch.part(start, start + most)
-                with self._twice():
-                    value = self.loss(self.module, part)
-                if value.weight > 0 and value.mean.requires_grad:
-                    return part
-        return self.batch(self.active[0])
+        """The first examples that the mean depends on, and that are not fitted all too well."""
+        first = (self.batch(index) for index in self.active)
+        part = telling_part(first, self._value, most=most, size=self._loss)
+        return self.batch(self.active[0]) if part is None else part

@@ -65,7 +65,7 @@ class Rewrites(TorchFunctionMode):
             or training
             or running_mean is None
             or running_var is None
-            or _is_checkpointed()
+            or is_checkpointed()
         ):
             return F.batch_norm(
                 input, running_mean, running_var, weight, bias, training, momentum, eps
@@ -80,36 +80,7 @@ class Rewrites(TorchFunctionMode):
 
 
 @final
-class InDouble(TorchFunctionMode):
-    """While it is active, float32 that is asked for by name is float64.
-
-    Models take norms, softmax and rotations to float32 so that they are not in half precision. In a
-    loss of float64 that would round: its differences would be off by eps of float32 over the step,
-    and no Llama would pass the preflight.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
-        # Bits that are read as another type stay what they are.
-        if func is not Tensor.view and not _is_checkpointed():
-            if func is Tensor.float:
-                func = Tensor.double
-            args = tuple(_doubled(a) for a in args)
-            kwargs = {name: _doubled(value) for name, value in kwargs.items()}
-        return func(*args, **kwargs)
-
-
-def _doubled(value: Any) -> Any:
-    return torch.float64 if value is torch.float32 else value
-
-
-def _is_checkpointed() -> bool:
+def is_checkpointed() -> bool:
     """Whether activation checkpointing will run this again, on the way back."""
     # No mode is active there, for `torch.autograd.grad` is itself a function that modes take over,
     # and what is computed again has to be what was computed.

@@ -18,11 +18,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from curvtool.problem.rewrites import InDouble, Rewrites
+from curvtool.problem.casts import InDouble
+from curvtool.problem.rewrites import Rewrites
 
 
 @contextlib.contextmanager
-def twice_differentiable(*, rewritten: bool = True, double: bool = False) -> Iterator[None]:
+def twice_differentiable(
+    *, rewritten: bool = True, dtype: torch.dtype | None = None
+) -> Iterator[None]:
     """Run forward passes on kernels that have second derivatives.
 
     The graph remembers the kernels; activation checkpointing does not, and makes forward passes on
@@ -30,19 +33,24 @@ def twice_differentiable(*, rewritten: bool = True, double: bool = False) -> Ite
 
     Args:
         rewritten: whether `Rewrites` apply; without them the loss is what its code says.
-        double: whether all is in float64, what the model takes to float32 too.
+        dtype: of tensors that the model makes without saying of which, such as a recurrent
+            layer's first state; in float64, of those too that its code makes float32. A copy of
+            the model in float64 would not run otherwise.
     """
+    default = torch.get_default_dtype()
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
+    torch.set_default_dtype(dtype or default)
     try:
         with (
             sdpa_kernel(SDPBackend.MATH),
             torch.enable_grad(),
             Rewrites() if rewritten else contextlib.nullcontext(),
-            InDouble() if double else contextlib.nullcontext(),
+            InDouble() if dtype is torch.float64 else contextlib.nullcontext(),
         ):
             yield
     finally:
+        torch.set_default_dtype(default)
         torch.backends.mha.set_fastpath_enabled(fast_path)
 
 

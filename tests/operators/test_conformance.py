@@ -64,7 +64,7 @@ def _shared(name: str) -> HessianOperator:
     """Batches made by two threads at once, the last one of an odd number by the caller."""
     operator = HessianOperator(CASES[name].objective())
     assert operator.concurrent
-    operator.workers = Workers(2)
+    operator.workers = Workers(2, operator.dtype)
     return operator
 
 

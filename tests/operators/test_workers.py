@@ -34,7 +34,7 @@ def two_threads() -> Iterator[None]:
 
 def shared(objective: Objective, count: int = 2) -> HessianOperator:
     operator = HessianOperator(objective)
-    operator.workers = Workers(count)
+    operator.workers = Workers(count, objective.dtype)
     return operator
 
 
@@ -57,7 +57,7 @@ def test_torch_has_its_threads_back_and_each_worker_its_part(two_threads: None) 
         seen[threading.current_thread().name] = torch.get_num_threads()
         return [torch.ones(2)]
 
-    total = Workers(2).summed([0, 1, 2, 3], term)
+    total = Workers(2, torch.float64).summed([0, 1, 2, 3], term)
     assert torch.equal(total[0], torch.full((2,), 4.0))
     assert set(seen.values()) == {1}
     assert torch.get_num_threads() == 2
@@ -73,9 +73,10 @@ def test_a_failing_batch_is_heard_when_the_others_have_ended(two_threads: None) 
         return [torch.ones(2)]
 
     with pytest.raises(ArithmeticError, match="batch 0"):
-        Workers(2).summed([0, 1, 2, 3], term)
+        Workers(2, torch.float64).summed([0, 1, 2, 3], term)
     assert sorted(ended) == [1, 3]  # the other worker's share
     assert torch.get_num_threads() == 2
+    assert torch.get_default_dtype() is torch.float32
     assert torch.backends.mha.get_fastpath_enabled()
     assert torch.backends.cuda.flash_sdp_enabled()  # type: ignore[no-untyped-call]
 

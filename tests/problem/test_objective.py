@@ -5,6 +5,7 @@ Letters: P parameters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -266,6 +267,63 @@ def test_a_sample_has_weight_wherever_the_first_target_is(first: int, most: int,
     sample = objective_of(batches((X, y), size), builtin("cross_entropy")).sample(most)
     assert sample.total_weight > 0
     assert sample.num_examples <= min(most, size)
+
+
+class FromZeros(nn.Module):
+    """A recurrent layer whose first state is made as most people make it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.rnn(x[:, None], torch.zeros(1, len(x), 3))[0]
+        return out[:, -1]
+
+
+class Casting(nn.Module):
+    """Normalises in float32 at least, as code for mixed precision does, and masks by a float."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x).to(torch.float32)
+        hidden = hidden * (hidden.float() ** 2).mean(-1, keepdim=True, dtype=torch.float32).rsqrt()
+        masked = hidden * (x[:, :1] > -5).float() + torch.zeros(5, dtype=torch.float32)
+        out: Tensor = self.last(masked)
+        return out
+
+
+@pytest.mark.parametrize("build", [FromZeros, Casting])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_a_model_makes_of_no_type_is_of_the_objectives(
+    build: Callable[[], nn.Module], dtype: torch.dtype
+) -> None:
+    objective = objective_of(
+        batches((X, Y), 7), builtin("cross_entropy"), seeded(build), dtype=torch.float32
+    )
+    sample = objective.sample(None, dtype=dtype)
+    assert sample.evaluate().gradient_P.dtype == dtype
+    assert sample.gradient_at(sample.theta()).dtype == dtype
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("size", [23, 10, 3])
+def test_a_sample_is_not_of_examples_that_are_fitted_to_rounding(size: int) -> None:
+    # A class of its own is told by a feature of its own, and comes first, as in sorted data.
+    x, y = torch.cat([X, X.new_zeros(23, 4)]), Y.repeat(2)
+    x[:23], y[:23] = x[:23] * 0 + torch.tensor([1e3, 0, 0, 0], dtype=X.dtype), 0
+    x[23:] = X
+    x[23:, 0] = 0
+    model = nn.Linear(4, 3).to(X.dtype)
+    with torch.no_grad():
+        model.weight[:, 0] = torch.tensor([1.0, 0.0, 0.0])
+    objective = objective_of(batches((x, y), size), builtin("cross_entropy"), model)
+    sample = objective.sample(4)
+    assert 1e3 * float(sample.evaluate().loss) > objective.evaluate().loss > 0
+    assert not sample.batch(0).tensors[0][:, 0].all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

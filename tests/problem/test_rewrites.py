@@ -226,7 +226,7 @@ CASTS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", CASTS)
 def test_in_double_nothing_is_single(name: str) -> None:
     x = torch.rand(3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    with twice_differentiable(double=True):
+    with twice_differentiable(dtype=torch.float64):
         assert CASTS[name](x).dtype == torch.float64
     with twice_differentiable():
         assert torch.rand(3).float().dtype == torch.float32
@@ -235,5 +235,5 @@ def test_in_double_nothing_is_single(name: str) -> None:
 
 def test_in_double_bits_stay_bits() -> None:
     bits = torch.tensor([1.0]).view(torch.int32)
-    with twice_differentiable(double=True):
+    with twice_differentiable(dtype=torch.float64):
         assert bits.view(torch.float32).item() == 1.0

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from curvtool.problem.denormals import flushed_denormals, flushes_denormals
 from curvtool.problem.twice import (
     AttentionSeen,
     full_precision,
@@ -45,6 +46,7 @@ Setting = Callable[[], contextlib.AbstractContextManager[None]]
 SETTINGS: dict[str, tuple[Setting, Callable[[], State]]] = {
     "full precision": (full_precision, precision),
     "twice differentiable": (twice_differentiable, kernels),
+    "flushed denormals": (flushed_denormals, lambda: (flushes_denormals(),)),
 }
 
 
@@ -206,3 +208,14 @@ def test_unusual_squared_errors_are_left_to_torch() -> None:
             F.mse_loss(a, b)
         with pytest.raises(ValueError, match="not a valid value"):
             F.mse_loss(a, a, reduction="median")
+
+
+def test_what_is_below_the_smallest_normal_number_is_zero_meanwhile() -> None:
+    small = torch.tensor([1e-20])
+    with flushed_denormals():
+        assert flushes_denormals()
+        assert float(small * small) == 0.0  # 1e-40
+        with flushed_denormals():
+            pass
+        assert flushes_denormals()  # as it was found
+    assert float(small * small) > 0

@@ -119,7 +119,7 @@ def plan_products(
         tell=tell,
     )
     if workers and operator.concurrent:
-        operator.workers = Workers(workers)
+        operator.workers = Workers(workers, objective.dtype)
     return Planned(
         operator=operator,
         reason=planner.reason(named=way != "auto"),

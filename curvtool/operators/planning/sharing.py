@@ -110,7 +110,7 @@ def _seconds_at_once(
     if len(keeper.indices) < workers:
         return None
     v = objective.layout.split(torch.ones(objective.size, dtype=objective.dtype))
-    shared = Workers(workers)
+    shared = Workers(workers, objective.dtype)
     calls: list[str] = []
 
     def product() -> Pieces:

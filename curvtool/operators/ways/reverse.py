@@ -37,7 +37,8 @@ class GradientGraph:
         """One backward pass through the gradient's graph; `batched` v has a dimension more."""
         if not self.edges:
             return [torch.zeros_like(piece) for piece in v]
-        with twice_differentiable():  # for activation checkpointing, which runs the model again
+        # For activation checkpointing, which runs the model again.
+        with twice_differentiable(dtype=self.parameters[0].dtype):
             return torch.autograd.grad(
                 self.edges,
                 self.parameters,
