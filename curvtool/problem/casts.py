@@ -8,7 +8,7 @@ against.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from curvtool.problem.rewrites import is_checkpointed
 
 
+@final
 class InDouble(TorchFunctionMode):
     """While it is active, float32 that is asked for by name is float64.
 

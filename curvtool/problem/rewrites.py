@@ -79,7 +79,6 @@ class Rewrites(TorchFunctionMode):
         return _convolved(*made, scale_C=scale_C, offset_C=offset_C)
 
 
-@final
 def is_checkpointed() -> bool:
     """Whether activation checkpointing will run this again, on the way back."""
     # No mode is active there, for `torch.autograd.grad` is itself a function that modes take over,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from curvtool.problem.data import make_batches
-from curvtool.problem.data.examples import InMemory, Source, tensors_of
+from curvtool.problem.data.examples import InMemory, Source
 from tests.cli.calls import call
 from tests.real.cases import CASES, Case, Values
 
@@ -136,7 +136,7 @@ def chosen(case: Case, root: Path, examples: int) -> Values:
         Source(case.name, InMemory(case.data(root))), batch_size=examples, max_examples=examples
     )
     [batch] = made.batches
-    return tuple(tensors_of(batch.values))
+    return batch.moved(torch.device("cpu"), torch.float32).tensors
 
 
 class DoubleBackward:
