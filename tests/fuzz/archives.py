@@ -89,7 +89,10 @@ def _twice(members: dict[str, bytes], name: str, rng: random.Random) -> bytes:
 def spoilt_tar(archive: bytes, rng: random.Random) -> bytes:
     """The archive, made again with a member that is a link, a device, elsewhere, huge or gone."""
     sink = io.BytesIO()
-    with tarfile.open(fileobj=io.BytesIO(archive)) as old, tarfile.open(fileobj=sink, mode="w") as new:
+    with (
+        tarfile.open(fileobj=io.BytesIO(archive)) as old,
+        tarfile.open(fileobj=sink, mode="w") as new,
+    ):
         infos = old.getmembers()
         chosen = rng.randrange(len(infos))
         what = rng.randrange(6)

@@ -11,7 +11,6 @@ from typing import final
 
 from tests.fuzz.mutating import damaged
 
-
 GOOD = -1  # number of the case that nothing is done to
 
 
@@ -38,12 +37,14 @@ class Format:
         arguments: of `curvtool check`, run in the folder.
         files: by path in the folder.
         spoils: the ways; each is as likely.
+        runs: whether the command runs code of the folder, so that the server itself does not.
     """
 
     name: str
     arguments: tuple[str, ...]
     files: Mapping[str, bytes]
     spoils: tuple[Spoil, ...]
+    runs: bool = False
 
     def case(self, seed: int, number: int, canary: Path) -> tuple[Tree, str]:
         """The files of one case, and what was done to them; the same for the same numbers."""

@@ -80,7 +80,7 @@ def spoilt_pickle(archive: bytes, rng: random.Random, canary: Path) -> bytes:
     """A zip of torch.save with a hostile, a senseless or a damaged pickle, and right checksums."""
     make: Callable[[bytes], bytes] = rng.choice((
         lambda old: hostile(canary, rng, inside=old[2:-1]),
-        lambda old: hostile(canary, rng),
+        lambda _: hostile(canary, rng),
         lambda _: soup(rng),
         lambda old: damaged(old, rng),
     ))
@@ -340,7 +340,13 @@ def _number_changed(pickled: bytes, rng: random.Random) -> bytes:
     """A pickle with one of its small numbers made another."""
     at = [i for i in range(len(pickled) - 1) if pickled[i : i + 1] == b"K"]
     where = rng.choice(at)
-    new = rng.choice((b"K\0", b"K\xff", b"J\xff\xff\xff\xff", b"\x8a\6" + b"\xff" * 5 + b"\0", b"N"))
+    new = rng.choice((
+        b"K\0",
+        b"K\xff",
+        b"J\xff\xff\xff\xff",
+        b"\x8a\6" + b"\xff" * 5 + b"\0",
+        b"N",
+    ))
     return pickled[:where] + new + pickled[where + 2 :]
 
 
@@ -368,7 +374,11 @@ def _huggingface(transformers: Any) -> Format:
             "auto_map": {"AutoModelForCausalLM": "modeling.Net", "AutoConfig": "modeling.Config"},
             "model_type": rng.choice(("gpt2", "own", "")),
             "architectures": [rng.choice(("GPT2LMHeadModel", "Net", "pipeline", "__import__"))],
-            "_attn_implementation": rng.choice(("eager", "kernels-community/x", "flash_attention_2")),
+            "_attn_implementation": rng.choice((
+                "eager",
+                "kernels-community/x",
+                "flash_attention_2",
+            )),
         }
         tree["hf/config.json"] = json.dumps(changed).encode()
         tree["hf/modeling.py"] = HOOKS

@@ -18,16 +18,25 @@ _GOOD: dict[str, Any] = {
         "inputs": "x",
         "targets": "y",
         "batch_size": 4,
-        "transforms": [{"name": "normalise", "mean": [0.5], "std": [2.0]}],
+        "transforms": [{"name": "normalize", "mean": [0.5], "std": [2.0]}],
     },
     "loss": {"name": "cross_entropy", "kwargs": {"label_smoothing": 0.1}},
 }
 _WORDS = (
     *("mlp", "cnn", "gpt", "hf", "hf:AutoModel", "torchvision:resnet18", "timm:resnet18"),
-    *("npz:d.npz", "npz:", "npz:../d.npz", "csv:d.npz", "hdf5:d.npz", "torchvision:MNIST", ":", "::"),
+    *(
+        "npz:d.npz",
+        "npz:",
+        "npz:../d.npz",
+        "csv:d.npz",
+        "hdf5:d.npz",
+        "torchvision:MNIST",
+        ":",
+        "::",
+    ),
     *("pt:net.pt", "text:lab.toml", "imagefolder:.", "webdataset:{0..99999999}.tar", "hf:."),
     *("webdataset:*", "npy:.", "cross_entropy", "mse", "bce", "nll", "huber", "causal_lm", "mask"),
-    *("masked_lm", "contrastive", "normalise", "resize", "tokenise", "chars", "sum", "mean", "w"),
+    *("masked_lm", "contrastive", "normalize", "resize", "tokenise", "chars", "sum", "mean", "w"),
     *("os.path:join", "os:system", "subprocess:Popen", "builtins:exec", "fuzz_canary:run"),
 )
 
@@ -72,7 +81,12 @@ def _code(tree: Tree, rng: random.Random, _: Path) -> str:
     hook = rng.choice((
         *("hooks.py:build", "./hooks.py:build", "../sub/hooks.py:build", "hooks:build"),
         *("fuzz_canary:run", "fuzz_canary.sub:run", "hooks.py:rows", "sub/hooks.py:build"),
-        *("torchvision:../hooks.py:build", "torchvision:fuzz_canary", "timm:fuzz_canary", "os:system"),
+        *(
+            "torchvision:../hooks.py:build",
+            "torchvision:fuzz_canary",
+            "timm:fuzz_canary",
+            "os:system",
+        ),
     ))
     spec = respelt(_GOOD, rng) if rng.random() < 0.3 else json.loads(json.dumps(_GOOD))
     head = rng.choice((("model", "build"), ("data", "source"), ("loss", "name")))

@@ -24,7 +24,13 @@ _NEVER = (
     *("subprocess.Popen", "socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request"),
     *("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate"),
     *("os.chmod", "os.chown", "shutil.rmtree", "shutil.move", "shutil.copyfile"),
-    *("tempfile.mkstemp", "tempfile.mkdtemp", "webbrowser.open", "pickle.find_class", "code.__new__"),
+    *(
+        "tempfile.mkstemp",
+        "tempfile.mkdtemp",
+        "webbrowser.open",
+        "pickle.find_class",
+        "code.__new__",
+    ),
 )
 _ALLOWED_WRITES = frozenset({os.devnull})
 
@@ -34,7 +40,7 @@ _watching = False
 
 def watch(on: bool) -> None:
     """Begin or end to note what is forbidden, in `seen`."""
-    global _watching  # noqa: PLW0603  # an audit hook cannot be taken off again
+    global _watching  # an audit hook cannot be taken off again
     _watching = on
 
 
