@@ -87,9 +87,10 @@ def spoilt_pickle(archive: bytes, rng: random.Random, canary: Path) -> bytes:
     return with_pickle(archive, make)
 
 
-def strange_tensors(_: bytes, rng: random.Random, canary: Path) -> bytes:
+def strange_tensors(old: bytes, rng: random.Random, canary: Path) -> bytes:
     """A sound file whose tensors are of other kinds, shapes and values than the model's."""
-    content: dict[str, Any] = dict(weights())
+    del old, canary
+    content: dict[Any, Any] = dict(weights())
     for _ in range(rng.choice((1, 1, 2, 4))):
         name = rng.choice(list(content))
         content[name] = rng.choice((
@@ -215,7 +216,8 @@ def _scripted() -> bytes:
     sink = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch.jit, which is deprecated and still there
-        torch.jit.save(torch.jit.trace(torch.nn.Linear(3, 2), torch.ones(1, 3)), sink)
+        trace: Any = torch.jit.trace
+        torch.jit.save(trace(torch.nn.Linear(3, 2), torch.ones(1, 3)), sink)
     return sink.getvalue()
 
 

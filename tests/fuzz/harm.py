@@ -25,7 +25,7 @@ HARM = {
     "code": ("", "did exec"),  # the hook itself is code of the folder
     "pickle": ('import pickle; pickle.loads(b"cbuiltins\\nlen\\n.")', "did pickle.find_class"),
     "crash": ("import os; os.kill(os.getpid(), 11)", "ended the process by SIGSEGV"),
-    "memory": ("import torch; torch.empty(2**33)", "ended with 4"),
+    "memory": ("import torch; torch.empty(2**33)", "ran out of memory"),
     "bug": ("import curvtool.problem.loading as l; l.make_batches = None", "ended with 1"),
     "terminal": ('import sys; sys.stderr.write("\\x1b[2J")', "to the terminal"),
 }

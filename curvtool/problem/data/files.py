@@ -24,12 +24,17 @@ def file_of(spec: DataSpec, argument: str, what: str) -> Path:
         Its path.
 
     Raises:
-        InputError: where there is none, or nothing in it.
+        InputError: where there is none, nothing in it, or where it may not be read.
     """  # noqa: DOC501  # _absent is not itself an exception
     path = spec.origin.base / argument
     if not _is(path, Path.is_file):
         raise _absent(spec, path, what, "file")
-    if _is(path, lambda found: not found.stat().st_size):
+    try:
+        with path.open("rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise unreadable(path, what, error, "Check its permissions.") from error
+    if not first:
         raise InputError(
             f"{path}: expected {what}; the file is empty (0 bytes). Copy or write it again: the "
             f"disk may have been full, or the transfer never began."

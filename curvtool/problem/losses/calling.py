@@ -44,6 +44,7 @@ def called(
             f"{setting.model} was expected to run on the data's inputs; given {', '.join(shown)} "
             f"it raised {type(error).__name__}: {first_line(error)}. Check that data, model and "
             f"its arguments belong together{hint}.{_beyond_the_vocabulary(error, model, taken)}"
+            f"{_whole_numbers(error, taken)}"
         ) from error
 
 
@@ -62,6 +63,17 @@ def _beyond_the_vocabulary(error: Exception, model: nn.Module, taken: Taken) -> 
     return (
         f" The largest number in the data is {most:,}, and the embedding {name!r} has "
         f"{int(rows[name]):,} rows: data and model are of different vocabularies."
+    )
+
+
+def _whole_numbers(error: Exception, taken: Taken) -> str:
+    """Whole numbers where the model multiplies: of tables and pictures, not of tokens."""
+    whole = [t for t in taken.inputs if isinstance(t, Tensor) and not t.is_floating_point()]
+    if not whole or "dtype" not in str(error):
+        return ""
+    return (
+        " The inputs are whole numbers; where they are no tokens, write under [data]: "
+        'transforms = [{ name = "dtype", to = "float32" }].'
     )
 
 
