@@ -39,6 +39,9 @@ OWNERS: dict[str, set[str]] = {
     "typer": {"cli"},
     "rich": {"report", "cli"},
     "torchvision": {"problem"},
+    "transformers": {"problem"},
+    "timm": {"problem"},
+    "safetensors": {"problem"},
     "scipy": {"operators", "algorithms"},
     "torch": {"problem", "operators", "algorithms", "pipeline", "environment"},
 }

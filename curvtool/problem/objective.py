@@ -22,7 +22,7 @@ from curvtool.problem.copying import copied
 from curvtool.problem.coupling import coupling_notes
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
-from curvtool.problem.parameters import MOST_NAMES, ParameterLayout, lay_out
+from curvtool.problem.parameters import ParameterLayout, lay_out, unreached_note
 from curvtool.problem.residency import Residency
 from curvtool.problem.scores import Score
 from curvtool.problem.stored import AnyBatch
@@ -31,7 +31,6 @@ from curvtool.problem.twice import (
     prepare_modules,
     twice_differentiable,
 )
-from curvtool.problem.wording import listed
 
 _Result = TypeVar("_Result")
 
@@ -284,10 +283,7 @@ class Objective:
                 "parameters the loss reaches."
             )
         names = [name for name, r in zip(self.layout.names, reached, strict=True) if not r]
-        some = listed(names, most=MOST_NAMES)
-        note = (
-            f"The loss never reaches {some}: their part of H is zero (--skip-unused leaves it out)."
-        )
+        note = unreached_note(names)
         if names and note not in self.notes:
             self.notes.append(note)
 

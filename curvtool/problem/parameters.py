@@ -106,6 +106,14 @@ def lay_out(
     return layout, tuple(p for _, p in chosen), notes
 
 
+def unreached_note(names: Sequence[str]) -> str:
+    """What to know of parameters that the loss does not depend on."""
+    return (
+        f"The loss never reaches {listed(names, most=MOST_NAMES)}: their part of H is zero "
+        "(--skip-unused leaves it out)."
+    )
+
+
 def _tied_names(module: nn.Module) -> list[str]:
     first: dict[int, str] = {}
     tied = []

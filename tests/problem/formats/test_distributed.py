@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,12 @@ def test_a_hostile_piece_is_not_run(folder: Path) -> None:
         info.offset, info.length = 0, data.stat().st_size
     write_metadata(folder, described)
     refusal(lambda: read_checkpoint(folder), came="damaged", remedy="Copy")
+    with zipfile.ZipFile(data, "w") as archive:  # hashing it would overrun the stack
+        archive.writestr("a/data.pkl", b"\x80\x02}N" + b"\x85" * 300_000 + b"Ns.")
+    for info in described.storage_data.values():
+        info.length = data.stat().st_size
+    write_metadata(folder, described)
+    refusal(lambda: read_checkpoint(folder), came="tuples 501 deep", remedy="Copy")
     data.write_bytes(pickle.dumps(Hostile(ran)) + bytes(1000))
     refusal(lambda: read_checkpoint(folder), came="damaged", remedy="Copy")
     assert not ran.exists()

@@ -105,5 +105,5 @@ def test_records_that_overlap_are_refused(tmp_path: Path) -> None:
             again.header_offset, again.CRC = place.header_offset, place.CRC
             again.file_size = again.compress_size = place.file_size
             archive.filelist.append(again)
-        archive._didModify = True
+        archive.comment = b"written anew"
     refusal(lambda: read_checkpoint(path), came="overlap", remedy="torch.save")

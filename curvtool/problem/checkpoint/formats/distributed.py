@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 import mmap
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch import Tensor
 from curvtool.errors import InputError
 from curvtool.problem.checkpoint.content import Content
 from curvtool.problem.checkpoint.formats.members import member, require_inside
+from curvtool.problem.checkpoint.formats.nesting import measure
 from curvtool.problem.checkpoint.formats.restricted import Inert, NotAllowed, RestrictedUnpickler
 from curvtool.problem.checkpoint.kind import is_stored_zip
 from curvtool.problem.checkpoint.pickled import said_by_torch
@@ -239,6 +241,9 @@ def _overlap(
 def _part(path: Path, piece: _Piece) -> Tensor:
     with _bytes_of(path, piece) as content:
         if is_stored_zip(io.BytesIO(content), len(content)):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                pickled = [n for n in archive.namelist() if n.endswith("/data.pkl")]
+                measure(io.BytesIO(archive.read(pickled[0])))
             part = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         else:
             from safetensors.torch import load  # the other serialisation that torch writes

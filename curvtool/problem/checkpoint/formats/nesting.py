@@ -30,9 +30,7 @@ def require_shallow(path: Path, kind: Kind) -> None:
     try:
         with _opened(path, kind) as file:
             for _ in range(_PICKLES[kind]):
-                RestrictedUnpickler(
-                    file, known={}, allowed=lambda _: True, persistent=lambda _: Inert()
-                ).load()
+                measure(file)
     except TooDeep as error:
         raise InputError(
             f"{path}: expected tensors and plain values; got {error} in one another, which no "
@@ -40,6 +38,18 @@ def require_shallow(path: Path, kind: Kind) -> None:
         ) from error
     except Exception:  # noqa: BLE001  # torch reads the file next, and says what is wrong
         return
+
+
+def measure(file: IO[bytes]) -> None:
+    """Go through one pickle with marks for all that it would import.
+
+    Args:
+        file: stands after it at the end.
+
+    Raises:
+        TooDeep: for such a one; whatever unpickling raises where it is damaged.
+    """  # raised below
+    RestrictedUnpickler(file, known={}, allowed=lambda _: True, persistent=lambda _: Inert()).load()
 
 
 def _opened(path: Path, kind: Kind) -> IO[bytes]:
