@@ -96,7 +96,7 @@ def test_the_right_commands(command: list[str], folder: Path) -> None:
         ({"data": "npz:wide.npz"}, "given float32 of shape (20, 7)"),
         (
             {"data": "csv:whole.csv", "data-kwargs": "targets=label"},
-            'transforms = [{ name = "dtype", to = "float32" }]',
+            '{ name = "dtype", to = "float32" }',
         ),
         ({"loss": "mse"}, "expected outputs and targets of one shape"),
         ({"model-kwargs": "sizes=[3,4,5]"}, "The names agree, the shapes do not"),

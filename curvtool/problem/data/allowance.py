@@ -45,11 +45,12 @@ class Allowance:
         if needed > self.memory:
             raise InputError(
                 f"{place}: expected {what} that fit into the memory allowed "
-                f"({_bytes(self.memory)}); they take {_bytes(needed)}. {remedy}"
+                f"({in_bytes(self.memory)}); they take {in_bytes(needed)}. {remedy}"
             )
 
 
-def _bytes(number: int) -> str:
+def in_bytes(number: int) -> str:
+    """Bytes in the largest unit that they fill."""
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if number >= 2**power:
             return f"{number / 2**power:.1f} {unit}"

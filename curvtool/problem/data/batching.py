@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.batch import Batch
-from curvtool.problem.data.allowance import Allowance
+from curvtool.problem.data.allowance import Allowance, in_bytes
 from curvtool.problem.data.dividing import Piece, count_of, divided, require_same_again
 from curvtool.problem.data.examples import Finished, InMemory, Rows, Source
 from curvtool.problem.data.hashing import DataHash
@@ -100,7 +100,9 @@ def make_batches(
         size = batch_size or default_batch_size or own or min(DEFAULT_BATCH_SIZE, total)
     steps = preprocessing or Preprocessing()
     pieces = divided(examples, chosen, size, label, steps)
-    reads = [_reader(piece, weights, label) for piece in pieces]
+    if weights is not None:
+        notes.append(f"each example or prediction counts as much as {weights} says")
+    reads = [_reader(piece, weights, label, steps.inputs or ()) for piece in pieces]
     used = total if chosen is None else len(chosen)
     sliced = isinstance(examples, Finished) or (isinstance(examples, InMemory) and not steps.steps)
     batches, sha256, stored = _read_once(reads, used, None if sliced else allowance, label)
@@ -108,8 +110,8 @@ def make_batches(
         require_same_again(examples, chosen, total, label, steps)
     if stored:
         notes.append(
-            f"the data take {stored / 2**20:,.0f} MiB, more than a quarter of the memory allowed: "
-            f"they are read again in every pass, one batch ahead"
+            f"the data take {in_bytes(stored)}, more than a quarter of the memory allowed: they "
+            f"are read again in every pass, one batch ahead"
         )
     return Batches(batches, sha256, notes)
 
@@ -123,8 +125,10 @@ def _subset(total: int, count: int, seed: int) -> Tensor:
     return drawn.sort().values
 
 
-def _reader(piece: Piece, weights: str | None, label: str) -> Callable[[], Batch]:
-    return lambda: weighed(piece(), weights, label)
+def _reader(
+    piece: Piece, weights: str | None, label: str, inputs: Sequence[str]
+) -> Callable[[], Batch]:
+    return lambda: weighed(piece(), weights, label, inputs=inputs)
 
 
 def _read_once(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -13,13 +13,16 @@ from curvtool.problem.data.examples import first_dimension
 from curvtool.problem.wording import did_you_mean, listed
 
 
-def weighed(read: tuple[BatchValues, Tensor | None], name: str | None, label: str) -> Batch:
+def weighed(
+    read: tuple[BatchValues, Tensor | None], name: str | None, label: str, *, inputs: Sequence[str]
+) -> Batch:
     """A batch with its weights apart from its values.
 
     Args:
         read: the values, and the weights where the format has them apart.
         name: of the entry of `values` that holds the weights, where it does not.
         label: whose batch it is, for messages.
+        inputs: names of the model's inputs: a mask may be both.
 
     Returns:
         The batch.
@@ -43,8 +46,9 @@ def weighed(read: tuple[BatchValues, Tensor | None], name: str | None, label: st
                 f"{listed(values)}.{did_you_mean(name, values)} Correct weights under [data]."
             )
         weights = values[name]
-        values = {key: value for key, value in values.items() if key != name}
-        examples = first_dimension(values)
+        if name not in inputs:
+            values = {key: value for key, value in values.items() if key != name}
+            examples = first_dimension(values)
     if weights.ndim == 0 or len(weights) != examples:
         raise InputError(
             f"{label}: expected a weight for each of {examples} examples, or for each of their "

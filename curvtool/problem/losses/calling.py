@@ -44,7 +44,7 @@ def called(
             f"{setting.model} was expected to run on the data's inputs; given {', '.join(shown)} "
             f"it raised {type(error).__name__}: {first_line(error)}. Check that data, model and "
             f"its arguments belong together{hint}.{_beyond_the_vocabulary(error, model, taken)}"
-            f"{_whole_numbers(error, taken)}"
+            f"{_whole(error, taken)}"
         ) from error
 
 
@@ -66,14 +66,14 @@ def _beyond_the_vocabulary(error: Exception, model: nn.Module, taken: Taken) -> 
     )
 
 
-def _whole_numbers(error: Exception, taken: Taken) -> str:
-    """Whole numbers where the model multiplies: of tables and pictures, not of tokens."""
-    whole = [t for t in taken.inputs if isinstance(t, Tensor) and not t.is_floating_point()]
-    if not whole or "dtype" not in str(error):
+def _whole(error: Exception, taken: Taken) -> str:
+    """Whole numbers where others are wanted, as a table of counts or pixels has them."""
+    whole = any(isinstance(t, Tensor) and not t.is_floating_point() for t in taken.inputs)
+    if not whole or not any(word in str(error) for word in ("dtype", "Long", "expected scalar")):
         return ""
     return (
-        " The inputs are whole numbers; where they are no tokens, write under [data]: "
-        'transforms = [{ name = "dtype", to = "float32" }].'
+        " The inputs are whole numbers, which stay whole: convert them by transforms under [data], "
+        '{ name = "dtype", to = "float32" } or { name = "divide", by = 255 }.'
     )
 
 
