@@ -15,45 +15,10 @@ from torch import Tensor, nn
 
 from curvtool.errors import HookError, InputError
 from curvtool.problem.batch import Batch, BatchValues, Loss
-from curvtool.problem.losses import resolve_loss
-from curvtool.problem.spec import DataSpec, LossSpec, ModelSpec, Origin, ProblemSpec
+from tests.problem.losses import EPS, batch_of, labels, loss_of, normal
 from tests.problem.sentences import refusal
 
 IDENTITY = nn.Identity()
-EPS = torch.finfo(torch.float64).eps
-
-
-def loss_of(
-    name: str,
-    *,
-    folder: Path = Path(),
-    inputs: tuple[str, ...] | None = None,
-    targets: str | None = None,
-    build: str = "mlp",
-    **kwargs: object,
-) -> Loss:
-    origin = Origin("lab.toml", folder, trusted=True)
-    return resolve_loss(
-        ProblemSpec(
-            ModelSpec(build, origin),
-            DataSpec("npz:d.npz", origin, inputs=inputs, targets=targets),
-            LossSpec(name, origin, kwargs),
-        )
-    )
-
-
-def batch_of(*values: Tensor) -> Batch:
-    return Batch(values, values[0].shape[0])
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def labels(classes: int, *shape: int, seed: int = 1, ignored: float = 0.0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(classes, shape, generator=generator)
-    return drawn.where(torch.rand(*shape, generator=generator) >= ignored, -100)
 
 
 def dataset_mean(loss: Loss, outputs: Tensor, targets: Tensor, cuts: list[int]) -> float:

@@ -69,6 +69,8 @@ def any_run(draw: st.DrawFn) -> SpectrumRun:
         loss=draw(texts),
         loss_value=draw(st.floats()),
         accuracy=draw(st.none() | st.floats(0, 1)),
+        rmse=draw(st.none() | st.floats(min_value=0)),
+        target_std=draw(st.none() | st.floats(min_value=0)),
         notes=(draw(texts),),
         train_mode=draw(st.booleans()),
     )
@@ -109,6 +111,14 @@ def test_rows_off_a_terminal_name_both_states() -> None:
     report = render(run, plain=True)
     assert re.search(r"1 +12\.8034 ± 0\.0002 .* converged$", report, re.M)
     assert re.search(r"2 +9\.1 +± 0\.4 .* NOT CONVERGED$", report, re.M)
+
+
+def test_errors_of_real_predictions_stand_beside_the_spread_of_their_targets() -> None:
+    problem = runs.problem(accuracy=None, loss="mse", rmse=0.08412, target_std=0.29)
+    report = " ".join(render(runs.run(problem=problem)).split())
+    assert "RMSE 0.08412" in report
+    assert "targets' standard deviation 0.29" in report
+    assert "accuracy" not in report
 
 
 def test_the_report_says_what_matters() -> None:

@@ -46,8 +46,8 @@ def chosen_output(returned: object, output: str | None, *, loss: str, model: str
         elif tensors:
             raise InputError(
                 f"{loss} expected {model} to return one tensor, or to be told which; it returns "
-                f"{_described(there)}. Name one: --output {tensors[0]}, or output = "
-                f'"{tensors[0]}" under [model].'
+                f"{kind_of(returned)}: {_described(there)}. Name one: --output {tensors[0]}, or "
+                f'output = "{tensors[0]}" under [model]; or use --loss file.py:loss.'
             )
         else:
             raise InputError(

@@ -189,12 +189,9 @@ class OwnLoss:
         if logits is None or labels is None:
             return NOTHING
         if labels.is_floating_point():
-            outputs = logits.detach().reshape(-1)
-            return (
-                Score(fit=fit_of(outputs, labels.reshape(-1)))
-                if _regresses(logits, labels)
-                else NOTHING
-            )
+            if not _regresses(logits, labels):
+                return NOTHING
+            return Score(fit=fit_of(logits.detach().reshape(-1), labels.reshape(-1)))
         if logits.shape[:-1] != labels.shape or self.own.weight == "examples":
             return NOTHING
         if self.own.weight == "next" or (self.own.weight == "auto" and shifts):
