@@ -18,7 +18,7 @@ from tests.fuzz.harm import HARM
 
 ROOT = Path(__file__).parents[2]
 # Of each format. The checkpoints have 11, data 15 and problem files 2.
-CASES = {"checkpoints": 100, "data": 70, "problem files": 150}
+CASES = {"checkpoints": 80, "data": 60, "problem files": 120}
 
 
 def tallies(family: str, cases: int, *options: str) -> list[dict[str, Any]]:
