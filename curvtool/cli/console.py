@@ -13,6 +13,9 @@ from curvtool.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Characters; the longest sentence of our own has some 700.
+_MOST_LINE = 2000
+
 
 def result_console() -> Console:
     """The console that results are printed on."""
@@ -59,7 +62,30 @@ def silence_stdout() -> None:
 
 def say(sentence: str) -> None:
     """A line about the run."""
-    write_line(f"curvtool: {sentence}")
+    write_line(f"curvtool: {as_text(sentence)}")
+
+
+def as_text(sentence: str) -> str:
+    """A sentence fit for a terminal, whatever names from a stranger's file are in it.
+
+    Args:
+        sentence: of one line or several.
+
+    Returns:
+        The same, with codes that would move the cursor or turn the text around spelled out, and
+        the middle of lines without end left out.
+    """
+    lines = (_shortened(line) for line in sentence.split("\n"))
+    return "\n".join(
+        "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        for line in lines
+    )
+
+
+def _shortened(line: str) -> str:
+    if len(line) <= _MOST_LINE:
+        return line
+    return f"{line[: _MOST_LINE * 3 // 4]} ... {line[-_MOST_LINE // 4 :]}"
 
 
 def write_line(line: str) -> None:

@@ -49,7 +49,8 @@ def choose_device(name: str) -> torch.device:
         index = int(name.partition(":")[2] or 0)
         if index >= count:
             raise InputError(
-                f"--device {name} needs a GPU of that number; torch sees {count} here. "
+                f"--device {name} needs a GPU{' of that number' if count else ''}; torch sees "
+                f"{count or 'none'} here. "
                 "Use --device cpu, or install a torch build with CUDA support."
             )
         return torch.device("cuda", index)

@@ -41,7 +41,7 @@ def _value(text: str, pair: str, option: str) -> object:
         return text
     try:
         value: object = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         if text[:1] in {'"', "'", "[", "{"}:
             raise UsageError(
                 f"{option} expects a TOML value after the =; got {pair!r}, which is not closed or "

@@ -13,6 +13,7 @@ from torch import nn
 
 from curvtool.errors import InputError
 from curvtool.problem.builders import huggingface, timm_model
+from curvtool.problem.builders.room import in_proportion
 from curvtool.problem.cures import unwrapped
 from curvtool.problem.hooks import RESERVED, is_hook, load_hook
 from curvtool.problem.models import BUILTIN_MODELS
@@ -38,9 +39,11 @@ def resolve_model(spec: ModelSpec, checkpoint: Path | None = None) -> Build:
     """
     scheme, _, argument = spec.build.partition(":")
     if scheme in SCHEMES and (argument or spec.build in ALONE):
-        return SCHEMES[scheme](spec, argument, checkpoint)
+        build = SCHEMES[scheme](spec, argument, checkpoint)
+        # The builder of transformers looks at its config, which says more than the arguments.
+        return build if scheme in ALONE else in_proportion(spec, build, checkpoint)
     if spec.build in BUILTIN_MODELS:
-        return _checked(spec, BUILTIN_MODELS[spec.build], {})
+        return in_proportion(spec, _checked(spec, BUILTIN_MODELS[spec.build], {}), checkpoint)
     if is_hook(spec.build):
         hook = load_hook("model", spec.build, spec.origin)
         hook.check_kwargs(spec.kwargs, "--model-kwargs")
@@ -73,11 +76,14 @@ def build_model(spec: ModelSpec, build: Build) -> nn.Module:
         module = build()
     except InputError:
         raise
-    except (ValueError, TypeError, RuntimeError, AssertionError, KeyError) as error:
+    except (
+        *(ValueError, TypeError, RuntimeError, AssertionError),
+        *(LookupError, ArithmeticError, AttributeError),
+    ) as error:
         raise InputError(
             f"{spec.origin.label}: expected arguments that {spec.build} can be built with; it "
-            f"refused {dict(spec.kwargs)}: {first_line(error)}. Correct --model-kwargs, or kwargs "
-            f"under [model]."
+            f"refused {dict(spec.kwargs)}: {first_line(error).rstrip('.')}. Correct "
+            f"--model-kwargs, or kwargs under [model]."
         ) from error
     if not isinstance(module, nn.Module):
         raise InputError(

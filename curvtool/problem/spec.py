@@ -6,6 +6,7 @@ A `SpecSource` is what one place says (it may say only a part); `resolve.py` mak
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from curvtool.errors import InputError
 from curvtool.problem.wording import did_you_mean, kind_of
 
 Section = Mapping[str, object]
+_MOST_BYTES = 2**20
+_MOST_PARTS = 100  # of a dotted key
 HEADS = {"model": "build", "data": "source", "loss": "name"}
 KEYS: dict[str, dict[str, str]] = {
     "model": {"build": "a string", "kwargs": "a table", "output": "a name or a place from 0"},
@@ -184,7 +187,9 @@ def read_toml(path: Path, origin: Origin) -> SpecSource:
         InputError: for a file that cannot be read, is no TOML, or says what no problem has.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1).decode().replace("\r\n", "\n")
+        _require_small(text)
         content = tomllib.loads(text)
     except FileNotFoundError as error:
         raise InputError(
@@ -196,12 +201,26 @@ def read_toml(path: Path, origin: Origin) -> SpecSource:
             f"{origin.label}: expected a readable problem file; {path} cannot be read "
             f"({error.strerror}). Check the path and its permissions."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise InputError(
             f"{origin.label}: expected TOML; {path.name} is not: {error}. Correct the file at "
             f"that place."
         ) from error
     return parse_spec(content, origin)
+
+
+def _require_small(text: str) -> None:
+    """Refuse what no one writes, and what costs `tomllib` memory without bound.
+
+    A key of n parts costs it n^2 / 2 references: 100 kB of dots take 10 GB.
+
+    Raises:
+        ValueError: for such text.
+    """
+    if len(text) > _MOST_BYTES - 4:
+        raise ValueError(f"it has more than {_MOST_BYTES:,} bytes")
+    if any(piece.count(".") > _MOST_PARTS for piece in re.split(r"[=,{}\[\]\n]", text)):
+        raise ValueError(f"it has a key of more than {_MOST_PARTS} parts")
 
 
 def _checked_section(name: str, section: Mapping[object, object], origin: Origin) -> Section:

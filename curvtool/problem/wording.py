@@ -11,8 +11,9 @@ from torch import Tensor
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """' Did you mean "mlp"?' where a choice is near to `word`, else the empty string."""
-    near = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f' Did you mean "{near[0]}"?' if near else ""
+    by_lower = {choice.lower(): choice for choice in reversed(list(choices))}
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f' Did you mean "{by_lower[near[0]]}"?' if near else ""
 
 
 def listed(words: Iterable[str], *, most: int = 12) -> str:

@@ -360,7 +360,9 @@ def test_npz_files_that_are_none(tmp_path: Path) -> None:
     path = npz(tmp_path, x=ONES, y=ONES)
     data = spec(tmp_path, "npz:d.npz")
     content = path.read_bytes()
-    for cut in (0, 10, len(content) - 30):
+    path.write_bytes(b"")
+    refusal(lambda: batches(data), came="the file is empty (0 bytes)", remedy="write it again")
+    for cut in (1, 10, len(content) - 30):
         path.write_bytes(content[:cut])
         refusal(lambda: batches(data), came="cannot be read", remedy="np.savez")
     path.write_bytes(content.replace(np.float64(1).tobytes(), np.float64(2).tobytes()))

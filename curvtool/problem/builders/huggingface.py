@@ -12,14 +12,13 @@ from typing import Any
 import torch
 
 from curvtool.errors import InputError
+from curvtool.problem.builders.room import MOST_LAYERS, bytes_of, too_deep
 from curvtool.problem.checkpoint.formats.members import read_json
 from curvtool.problem.spec import ModelSpec
-from curvtool.problem.wording import did_you_mean, kind_of
+from curvtool.problem.wording import did_you_mean, first_line, kind_of
 
 _CONFIG = "config.json"
 _BACKBONE = "use_pretrained_backbone"  # of models around a timm network
-# The deepest published transformers have some hundred layers; a hostile config may ask for any.
-_MOST_LAYERS = 10_000
 # A parameter takes a byte or more of the file; a model that shares weights has fewer than named.
 _SPARE_PARAMETERS = 10_000_000
 
@@ -50,7 +49,7 @@ def huggingface(spec: ModelSpec, name: str, checkpoint: Path | None) -> Callable
     transformers = _library(spec)
     config = _config(values, path, spec, transformers, has_own_code=has_own_code)
     kind = _class(name or _named_by(values, path), path, spec, transformers)
-    room = None if checkpoint is None else _size(checkpoint)
+    room = None if checkpoint is None else bytes_of(checkpoint)
 
     def build() -> object:
         def made() -> Any:
@@ -133,16 +132,11 @@ def _require_plain(values: Mapping[str, object], path: Path) -> None:
             f"{path}: expected a config of transformers; it is one of timm. Use --model "
             f"timm:{values['architecture']} with --model-kwargs num_classes=N."
         )
-    deep = {
-        key: value
-        for key, value in values.items()
-        if "layer" in key and isinstance(value, int | float) and value > _MOST_LAYERS
-    }
-    if deep:
-        key, value = next(iter(deep.items()))
+    deep = too_deep(values)
+    if deep is not None:
         raise InputError(
-            f"{path}: expected at most {_MOST_LAYERS:,} layers; it says {key} = {value}. Get the "
-            f"config again from where it comes from."
+            f"{path}: expected at most {MOST_LAYERS:,} layers; it says {deep[0]} = {deep[1]}. Get "
+            f"the config again from where it comes from."
         )
 
 
@@ -163,7 +157,7 @@ def _config(
             f"{kind!r}.{did_you_mean(str(kind), known.keys())}{own} Update transformers, or build "
             f"the model yourself: --model file.py:build."
         )
-    config = known[kind].from_dict(dict(values))
+    config = _read(known[kind], values, path)
     changes = {key: value for key, value in spec.kwargs.items() if key != "config"}
     for key in changes:
         if not (_is_plain_key(key) and key != _BACKBONE and hasattr(config, key)):
@@ -172,7 +166,18 @@ def _config(
                 f"{key!r}.{did_you_mean(key, config.to_dict())} Correct --model-kwargs, or kwargs "
                 f"under [model]."
             )
-    return known[kind].from_dict({**values, **changes}) if changes else config
+    return _read(known[kind], {**values, **changes}, path) if changes else config
+
+
+def _read(kind: Any, values: Mapping[str, object], path: Path) -> Any:
+    try:
+        return kind.from_dict(dict(values))
+    except Exception as error:  # transformers and what it checks values with have their own
+        raise InputError(
+            f"{path}: expected a config that transformers reads; it says: "
+            f"{first_line(error).rstrip('.')}. Get the config again from where it comes from, or "
+            f"correct --model-kwargs."
+        ) from error
 
 
 def _named_by(values: Mapping[str, object], path: Path) -> str:
@@ -197,10 +202,3 @@ def _class(name: str, path: Path, spec: ModelSpec, transformers: Any) -> Any:
             f"class of transformers."
         )
     return kind
-
-
-def _size(checkpoint: Path) -> int:
-    if checkpoint.is_dir() or checkpoint.suffix == ".json":
-        folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-        return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
-    return checkpoint.stat().st_size

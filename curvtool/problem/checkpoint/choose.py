@@ -126,7 +126,12 @@ def _no_such_key(path: Path, key: str, candidates: tuple[Candidate, ...]) -> Inp
 
 
 def _places(candidates: tuple[Candidate, ...] | list[Candidate]) -> str:
-    return listed(f"{c.key or TOP} ({len(c.tensors)} tensors)" for c in candidates)
+    return listed(
+        f"{c.key} ({len(c.tensors)} tensors)"
+        if c.key
+        else f"{TOP} (the top level, {len(c.tensors)} tensors)"
+        for c in candidates
+    )
 
 
 def _rated(candidate: Candidate, expected: Mapping[str, Tensor]) -> tuple[list[Row], int]:

@@ -48,6 +48,11 @@ def find(path: Path) -> tuple[Path, Kind]:
         raise InputError(
             f"{path}: {_EXPECTED}; got a pipe or device. Write the checkpoint to a file first."
         )
+    if path.parts[0] in {"http:", "https:", "s3:", "gs:", "hf:"}:
+        raise InputError(
+            f"{path}: {_EXPECTED}, on disk; got an address. Fetch the file first: nothing is "
+            f"downloaded."
+        )
     try:
         beside = [p.name for p in path.parent.iterdir()]
     except OSError:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from curvtool.problem.checkpoint.kind import Kind
+from curvtool.problem.wording import first_line
 
 _MOST = 64 * 2**20  # bytes of a pickle to read for the sake of a message
 
@@ -82,3 +83,9 @@ def _collect(file: IO[bytes], names: set[str]) -> None:
                 strings.append(last)
     except (ValueError, OverflowError, EOFError, MemoryError):
         return  # damaged: what was named so far is still worth naming
+
+
+def said_by_torch(error: BaseException) -> str:
+    """What torch says of a pickle, without its advice to load the file unprotected."""
+    _, found, said = str(error).partition("WeightsUnpickler error:")
+    return first_line(ValueError(said) if found else error)

@@ -24,11 +24,21 @@ def file_of(spec: DataSpec, argument: str, what: str) -> Path:
         Its path.
 
     Raises:
-        InputError: where there is none.
+        InputError: where there is none, nothing in it, or where it may not be read.
     """  # noqa: DOC501  # _absent is not itself an exception
     path = spec.origin.base / argument
     if not _is(path, Path.is_file):
         raise _absent(spec, path, what, "file")
+    try:
+        with path.open("rb") as file:
+            first = file.read(1)
+    except OSError as error:
+        raise unreadable(path, what, error, "Check its permissions.") from error
+    if not first:
+        raise InputError(
+            f"{path}: expected {what}; the file is empty (0 bytes). Copy or write it again: the "
+            f"disk may have been full, or the transfer never began."
+        )
     return path
 
 
@@ -110,9 +120,8 @@ def library(name: str, extra: str, who: str) -> Any:
 
 def unreadable(place: object, what: str, error: BaseException, remedy: str) -> InputError:
     """The sentence for a file that its library refuses."""
-    return InputError(
-        f"{place}: expected {what}; it cannot be read: {first_line(error).rstrip('.')}. {remedy}"
-    )
+    said = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+    return InputError(f"{place}: expected {what}; it cannot be read: {said.rstrip('.')}. {remedy}")
 
 
 def is_text(value: object) -> bool:
@@ -142,6 +151,14 @@ def _absent(spec: DataSpec, path: Path, what: str, kind: str) -> InputError:
         beside = [p.name for p in path.parent.iterdir()]
     except (OSError, ValueError):
         beside = []
+    if _is(path, Path.exists):
+        other = (
+            "a folder" if _is(path, Path.is_dir) else "no folder" if kind == "folder" else "none"
+        )
+        return InputError(
+            f"{spec.origin.label}: expected {what} at {path}; that is {other}. Correct the path, "
+            f"or the format before it."
+        )
     return InputError(
         f"{spec.origin.label}: expected {what} at {path}; there is no such {kind}."
         f"{did_you_mean(path.name, beside)} Correct the path: it is relative to "

@@ -80,8 +80,13 @@ def from_tensor(tensor: Tensor, name: str, place: object) -> Tensor:
         A contiguous tensor of int64, bool or the tensor's own float.
 
     Raises:
-        InputError: for complex, quantised, sparse tensors, or as `from_array`.
+        InputError: for complex, quantised, sparse or meta tensors, or as `from_array`.
     """
+    if tensor.is_meta:
+        raise InputError(
+            f"{place}: expected tensors with their numbers; {name!r} was saved from the meta "
+            f"device and has none. Save it from the CPU."
+        )
     if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
         raise InputError(
             f"{place}: expected dense tensors of integers, booleans or floats; {name!r} is "

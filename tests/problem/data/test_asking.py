@@ -108,7 +108,7 @@ def test_nothing_is_fetched_unless_the_command_says_so(
 def test_a_library_that_is_absent_is_named(
     source: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "d").touch()
+    (tmp_path / "d").write_bytes(b"something")
     monkeypatch.setitem(sys.modules, module, None)
     remedy = f"pip install 'curvtool[{extra}]'"
     refusal(lambda: resolve_data(spec(tmp_path, source)), came="not installed", remedy=remedy)

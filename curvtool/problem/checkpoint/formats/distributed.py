@@ -26,7 +26,8 @@ from curvtool.problem.checkpoint.formats.members import member, require_inside
 from curvtool.problem.checkpoint.formats.nesting import measure
 from curvtool.problem.checkpoint.formats.restricted import Inert, NotAllowed, RestrictedUnpickler
 from curvtool.problem.checkpoint.kind import is_stored_zip
-from curvtool.problem.wording import first_line, listed
+from curvtool.problem.checkpoint.pickled import said_by_torch
+from curvtool.problem.wording import listed
 
 METADATA = ".metadata"
 _PACKAGE = "torch.distributed.checkpoint"
@@ -148,7 +149,7 @@ def _metadata(path: Path) -> Mapping[str, Any]:
 def _damaged(path: Path, error: BaseException) -> InputError:
     return InputError(
         f"{path}: expected a folder of torch.distributed.checkpoint; it is damaged, or of a form "
-        f"not known here ({type(error).__name__}: {first_line(error)}). Copy the whole folder "
+        f"not known here ({type(error).__name__}: {said_by_torch(error)}). Copy the whole folder "
         f"again. {_SAVE}"
     )
 

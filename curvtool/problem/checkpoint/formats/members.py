@@ -38,7 +38,7 @@ def member(folder: Path, name: object, *, named_by: Path) -> Path:
     path = folder / name
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
-    except OSError:
+    except (OSError, ValueError):  # a name that no file system has
         is_file = False
     if not is_file:
         beside = [p.name for p in folder.iterdir() if p.is_file()]

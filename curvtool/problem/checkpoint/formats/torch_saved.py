@@ -13,8 +13,8 @@ from curvtool.problem.checkpoint.content import Content
 from curvtool.problem.checkpoint.formats.lightning import is_lightning, read_tensors_only
 from curvtool.problem.checkpoint.formats.nesting import require_shallow
 from curvtool.problem.checkpoint.kind import Kind, truncated
-from curvtool.problem.checkpoint.pickled import code_named_by
-from curvtool.problem.wording import first_line, listed
+from curvtool.problem.checkpoint.pickled import code_named_by, said_by_torch
+from curvtool.problem.wording import listed
 
 
 def read_torch_saved(path: Path, kind: Kind) -> Content:
@@ -86,12 +86,6 @@ def _refusal(path: Path, error: Exception, names: list[str]) -> InputError:
         return truncated(path)
     return InputError(
         f"{path}: expected a checkpoint written by torch.save; its contents are damaged or not "
-        f"plain tensors ({_reason(error)}). Copy the file again, or "
+        f"plain tensors ({said_by_torch(error)}). Copy the file again, or "
         f'save the weights with torch.save(model.state_dict(), "weights.pt").'
     )
-
-
-def _reason(error: Exception) -> str:
-    """What torch says, without its advice to load the file unprotected."""
-    _, found, said = str(error).partition("WeightsUnpickler error:")
-    return first_line(ValueError(said) if found else error)

@@ -63,5 +63,9 @@ class _Pictures:
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         name, label = self._samples[index]
         path = Path(name)
-        self._allowance.require(path, path.stat().st_size, "pictures", "Leave it out.")
-        return decoded(path.read_bytes(), path, self._mode), label
+        try:
+            self._allowance.require(path, path.stat().st_size, "pictures", "Leave it out.")
+            content = path.read_bytes()
+        except OSError as error:
+            raise unreadable(path, "a picture", error, "Check its permissions.") from error
+        return decoded(content, path, self._mode), label

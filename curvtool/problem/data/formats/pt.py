@@ -12,7 +12,7 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.checkpoint.kind import Kind, kind_of_file
-from curvtool.problem.checkpoint.pickled import code_named_by
+from curvtool.problem.checkpoint.pickled import code_named_by, said_by_torch
 from curvtool.problem.data.allowance import Allowance
 from curvtool.problem.data.columns import Column, array_names, columns_of
 from curvtool.problem.data.examples import Source
@@ -83,4 +83,5 @@ def _column(tensor: Tensor, name: str, path: Path, allowance: Allowance) -> Colu
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
-    return unreadable(path, _WHAT, error, "Check that the file was copied whole, or save it again.")
+    said = ValueError(said_by_torch(error))
+    return unreadable(path, _WHAT, said, "Check that the file was copied whole, or save it again.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from curvtool.errors import InputError
+from curvtool.errors import HookError, InputError
 from curvtool.problem.data.allowance import Allowance
 from curvtool.problem.data.examples import Source
 from curvtool.problem.data.formats.arrow import open_arrow, open_parquet
@@ -71,16 +71,43 @@ def resolve_data(spec: DataSpec, allowance: Allowance | None = None) -> Open:
             f"--download expected data of torchvision:, which alone is fetched; got "
             f"{spec.source!r}. Leave it out."
         )
+    if argument.startswith("//"):
+        raise InputError(
+            f"{spec.origin.label}: expected data on disk; got the address {spec.source!r}. Fetch "
+            f"the file first, and name it as FORMAT:PLACE, such as npz:FILE."
+        )
     if scheme in FORMATS and colon and argument:
-        return FORMATS[scheme](spec, argument, allowance)
+        return _hinted(scheme, argument, FORMATS[scheme](spec, argument, allowance))
     if is_hook(spec.source):
         return open_hook(spec)
-    suffix = next((s for s in sorted(_SUFFIXES, key=len)[::-1] if spec.source.endswith(s)), None)
     hint = did_you_mean(scheme, FORMATS)
-    if suffix is not None:
-        hint = f' Did you mean "{_SUFFIXES[suffix]}:{spec.source}"?'
+    if _named_by(spec.source) is not None:
+        hint = f' Did you mean "{_named_by(spec.source)}:{spec.source}"?'
     raise InputError(
         f"{spec.origin.label}: expected the data as FORMAT:PLACE, with the format one of "
         f"{', '.join(FORMATS)} (such as npz:FILE or torchvision:NAME), or as file.py:dataset or "
         f"package.module:dataset; got {spec.source!r}.{hint}"
     )
+
+
+def _named_by(place: str) -> str | None:
+    """The format whose files end as this name does."""
+    suffix = next((s for s in sorted(_SUFFIXES, key=len)[::-1] if place.endswith(s)), None)
+    return None if suffix is None else _SUFFIXES[suffix]
+
+
+def _hinted(scheme: str, place: str, open_it: Open) -> Open:
+    """Where a file cannot be read as one format and its name says another, that is said too."""
+    other = _named_by(place)
+    if other in {None, scheme}:
+        return open_it
+
+    def read() -> Source:
+        try:
+            return open_it()
+        except HookError:
+            raise
+        except InputError as error:
+            raise InputError(f'{error} By its name it may be "{other}:{place}".') from error
+
+    return read
