@@ -102,6 +102,11 @@ class HessianOperator:
         return 0 if self._keeper is None else self._keeper.bytes
 
     @property
+    def rest(self) -> str:
+        """Name of the way for batches that nothing is kept of, whether there are any or not."""
+        return self._rest.name
+
+    @property
     def way_of_rest(self) -> str:
         """Name of the way that serves batches of which nothing is kept; empty where all are."""
         return self._rest.name if set(self.objective.active) - set(self.kept) else ""
@@ -207,8 +212,7 @@ class HessianOperator:
         """What the order of sums and their rounding depend on, beside the vector."""
         workers = self.workers.count if self.workers else 1
         batches = len(self.objective.active)
-        rest = self._rest.name
-        return f"{self.way} {rest} {len(self.kept)} of {batches} by {workers} on {self.device}"
+        return f"{self.way} {self.rest} {len(self.kept)} of {batches} by {workers} on {self.device}"
 
     def _kept_product(self, keeper: Keeper, v: Pieces, key: Callable[[], str]) -> Pieces:
         return kept_sum(keeper, v, workers=self.workers, recorder=self._summing, key=key)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, final
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 State = Mapping[str, Tensor]
-Numbers = NDArray[np.float64]
+Numbers = NDArray[Any]
 # Of the table whose sums are a vector's fingerprint: 8 KiB a row.
 _COLUMNS = 1024
 
@@ -45,11 +46,15 @@ class Recorder(Protocol):
         """What `compute` gives; see `remembered`."""
         ...
 
+    def unrecorded(self) -> AbstractContextManager[None]:
+        """While products are not worth a record."""
+        ...
+
     def begin(self, key: Callable[[], str]) -> Saved | None:
         """Enter a loop; where it stood, if it is the one that was interrupted."""
         ...
 
-    def step(self, done: int, state: Callable[[], State]) -> None:
+    def step(self, done: int, state: Callable[[], State], *, product: bool) -> None:
         """A moment between two steps of the innermost loop: to save, or to leave."""
         ...
 
@@ -91,6 +96,12 @@ def remembered(
     return compute() if recorder is None else recorder.section(key, compute, whole=whole)
 
 
+def unrecorded(operator: object) -> AbstractContextManager[None]:
+    """While products of the operator are not worth a record: what they add up to is in a loop."""
+    recorder = recorder_of(operator)
+    return contextlib.nullcontext() if recorder is None else recorder.unrecorded()
+
+
 @final
 class Place:
     """Where a loop stands."""
@@ -110,16 +121,17 @@ class Place:
             for name, tensor in state.items():
                 tensor.copy_(self.saved.state[name])
 
-    def step(self, done: int, state: Callable[[], State]) -> None:
+    def step(self, done: int, state: Callable[[], State], *, product: bool = False) -> None:
         """A moment between two steps.
 
         Args:
             done: steps so far.
             state: gives the tensors of this moment; called only where they are saved, and also
                 later, as long as no further step is done.
+            product: whether a step is a whole product.
         """
         if self._recorder is not None:
-            self._recorder.step(done, state)
+            self._recorder.step(done, state, product=product)
 
 
 @contextlib.contextmanager

@@ -58,6 +58,9 @@ class Objective:
 
     The batches' weights are read in the first `evaluate`, which costs one gradient and one
     vector of P numbers; the model stands in eval mode unless `train_mode`.
+
+    Attributes:
+        halvings: how often the batches were divided in two.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Objective:
         self._origins = tuple(range(len(self._batches)))
         self._weights: tuple[float, ...] | None = None
         self._total_weight = 0.0
+        self.halvings = 0
 
     @property
     def size(self) -> int:
@@ -323,6 +327,7 @@ class Objective:
         ):
             return False
         self._batches = tuple(halves)
+        self.halvings += 1
         self._origins = tuple(
             origin
             for origin, parts in zip(self._origins, divided, strict=True)

@@ -76,7 +76,7 @@ def encoded(record: Record) -> list[bytes | memoryview]:
         "arrays": described,
         "more": record.more,
     }).encode()
-    parts = [memoryview(a.reshape(-1).view(np.uint8)) for a in arrays.values() if a.nbytes]
+    parts = [a.reshape(-1).view(np.uint8).data for a in arrays.values() if a.nbytes]
     lengths = len(meta), sum(map(len, parts))
     return [_HEAD.pack(_MAGIC, *lengths, _checksum(lengths, meta, parts)), meta, *parts]
 
@@ -132,23 +132,19 @@ class Journal:
     Attributes:
         path: of the file, which the first `write` makes.
         count: records taken and added so far.
-        waiting: records that were added and are not in the file yet.
+        bytes_waiting: memory of the records that were added and are not in the file yet.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self.waiting: list[Record] = []
+        self.bytes_waiting = 0
+        self._waiting: list[Record] = []
         self._end = 0  # of the last record that was taken or written
         self._next: tuple[Record, int] | None = None
         self._reader: BinaryIO | None = None
         self._writer: BinaryIO | None = None
         self._reading = True
-
-    @property
-    def bytes_waiting(self) -> int:
-        """Memory of the records that wait."""
-        return sum(record.bytes for record in self.waiting)
 
     def following(self) -> Record | None:
         """The next record, which stays the next one; None where the file has no more."""
@@ -175,7 +171,8 @@ class Journal:
         """Append a record, in memory until `write`; whatever was left to be read is dropped."""
         if self._reading:
             self.drop_rest()
-        self.waiting.append(record)
+        self._waiting.append(record)
+        self.bytes_waiting += record.bytes
         self.count += 1
 
     def write(self) -> None:
@@ -184,7 +181,7 @@ class Journal:
         Raises:
             OSError: where that fails; nothing is lost then, and it may be tried again.
         """
-        if not self.waiting:
+        if not self._waiting:
             return
         if self._writer is None:
             is_new = not self.path.exists()
@@ -194,12 +191,17 @@ class Journal:
         # What a kill or an earlier failure left behind the last record.
         self._writer.truncate(self._end)
         self._writer.seek(self._end)
-        for record in self.waiting:
+        for record in self._waiting:
             for part in encoded(record):
                 _write_all(self._writer, part)
         os.fsync(self._writer.fileno())
         self._end = self._writer.tell()
-        self.waiting.clear()
+        self.forget_waiting()
+
+    def forget_waiting(self) -> None:
+        """Free the memory of what waits, which is not written any more."""
+        self._waiting.clear()
+        self.bytes_waiting = 0
 
     def close(self) -> None:
         """Let go of the file; what waits is lost."""
