@@ -157,7 +157,8 @@ def trial(case: str, folder: Path, truth: Truth, figures: Figures) -> str:
         if code in {0, 3}:
             break
         # Python has no handlers yet in its first moments, and none any more in its last ones.
-        unhandled = code == -signal.SIGTERM and (not said or "written to" in said)
+        last = any(words in said for words in ("written to", "already in"))
+        unhandled = code == -signal.SIGTERM and (not said or last)
         if code not in {75, -signal.SIGKILL} and not unhandled:
             return f"{case}: exit code {code}: {said}"
     left = sorted(path.name for path in folder.iterdir())

@@ -271,8 +271,8 @@ class _Solve:
     def _restore(self, state: State) -> None:
         spent, target, *gain = state["numbers"].tolist()
         self.spent, self.target = int(spent), int(target)
-        for name, series in zip(self.history, state["history"].tolist(), strict=True):
-            self.history[name] = series
+        hvps, errors = state["history"].tolist()
+        self.history = {"hvps": [int(n) for n in hvps], "rel_err": errors}
         if gain:
             self.gain = gain[0]
             self.passes = self._passes(shared=self._chosen())

@@ -67,7 +67,7 @@ def encoded(record: Record) -> list[bytes | memoryview]:
     Returns:
         Head, meta and the arrays' memory.
     """
-    arrays = {n: np.ascontiguousarray(a) for n, a in record.arrays.items()}
+    arrays = {n: np.asarray(a, order="C") for n, a in record.arrays.items()}
     described = [[n, a.dtype.str, list(a.shape)] for n, a in arrays.items()]
     meta = json.dumps({
         "kind": record.kind,

@@ -18,7 +18,7 @@ from curvtool.errors import ExitCode
 from curvtool.results import Outcome
 from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
-from tests.cli.calls import CHECKPOINTS, QUICK, command, environment
+from tests.cli.calls import CHECKPOINTS, QUICK, command, environment, left
 
 # Far more products than anybody will wait for.
 LONG = (
@@ -51,7 +51,13 @@ def wait_for(process: subprocess.Popen[str], word: str) -> str:
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [("loading", signal.SIGTERM), ("solving", signal.SIGINT), ("solving", signal.SIGTERM)],
+    [
+        ("loading", signal.SIGTERM),
+        ("loading", signal.SIGUSR1),
+        ("solving", signal.SIGINT),
+        ("solving", signal.SIGUSR2),
+        ("solving", signal.SIGTERM),
+    ],
 )
 def test_a_signal_ends_a_run_in_good_order(
     tmp_path: Path, stage: str, number: signal.Signals
@@ -62,10 +68,12 @@ def test_a_signal_ends_a_run_in_good_order(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED
-    assert err.startswith(f"curvtool: Interrupted by {number.name}.")
+    assert err.splitlines()[-1].startswith(f"curvtool: Interrupted by {number.name}.")
     assert "Traceback" not in err
     assert not out
-    assert not list(tmp_path.iterdir())
+    saved = "digits_cnn.spectrum.h5.state"
+    assert left(tmp_path) == ([saved] if stage == "solving" else [])
+    assert ("saved in" in err) is (stage == "solving")
 
 
 def test_a_second_signal_ends_a_process_that_hangs() -> None:
@@ -117,6 +125,7 @@ run(["show", "absent.h5"])
 
 path = Path("digits_mlp.spectrum.h5")
 partial = Path(f".{path.name}.partial")
+state, status_file = Path(f"{path}.state"), Path(f"{path}.status.json")
 draw = random.Random(0)
 
 def start():
@@ -137,14 +146,14 @@ for _ in range(24):
     time.sleep(draw.uniform(0.3, 1.05) * seconds)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    assert set(Path().iterdir()) <= {path, partial}, list(Path().iterdir())
+    assert set(Path().iterdir()) <= {path, partial, state, status_file}, list(Path().iterdir())
     if path.exists():
         assert read_spectrum(path).pairs.outcome.value == "converged"
         found += 1
         path.unlink()
 _, status = os.waitpid(start(), 0)  # what a kill left behind is no obstacle
 assert status == 0
-assert list(Path().iterdir()) == [path]
+assert set(Path().iterdir()) == {path, status_file}
 print(found)
 """
 
