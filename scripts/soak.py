@@ -1,11 +1,11 @@
 """Kill runs at random moments, continue each, and hold the result against an uninterrupted one.
 
-    python scripts/soak.py 60 [--seed 0] [--folder DIR] [--only trace]
+    python scripts/soak.py 60 [--seed 0] [--only trace]
 
-Every trial starts real processes: each is ended by SIGKILL or SIGTERM, one in five at a moment drawn
-from its whole length, the others at one drawn from the length of the solve, until one gets through. The datasets of its run file
-have to be those of the uninterrupted run, bit for bit. Prints a line a trial and figures at the
-end; exits with 1 where a trial failed.
+Every trial starts real processes. Each is ended by SIGKILL or SIGTERM, one in five at a moment
+drawn from its whole length, the others at one drawn from the length of the solve, until one gets
+through. The datasets of its run file have to be those of the uninterrupted run, bit for bit. Prints
+a line a trial and figures at the end; exits with 1 where a trial failed.
 """
 
 from __future__ import annotations

@@ -212,13 +212,13 @@ class JournalRecorder:
             return False
         began = self.schedule.began()
         try:
+            self._beside()
             # In this order: what lies deeper is overwritten once its result is on the disk.
             for journal in self._levels:
                 journal.write()
             self._forget_deeper()
             if self._loops:
                 self._write_slot()
-            self._beside()
         except OSError as error:
             self._fail(error)
         else:

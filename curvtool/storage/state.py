@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import socket
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -116,7 +115,7 @@ class StateFolder:
                     os.close(descriptor)
                     raise _in_use(self.output, owner) from None
             if self._is_current(descriptor):
-                me = f"{os.getpid()} {socket.gethostname()} {int(time.time())}\n".encode()
+                me = f"{os.getpid()} {socket.gethostname()}\n".encode()
                 with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
                     os.ftruncate(descriptor, 0)
                     os.pwrite(descriptor, me, 0)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from curvtool.cli import guard
-from curvtool.errors import ExitCode
+from curvtool.errors import ExitCode, Interrupted
 from curvtool.results import Outcome
 from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
@@ -80,12 +80,12 @@ def test_a_second_signal_ends_a_process_that_hangs() -> None:
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         guard.catch_signals()
-        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+        with pytest.raises(Interrupted, match="SIGTERM"):
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
         # Whoever swallowed the exception meets it again at the next step.
-        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+        with pytest.raises(Interrupted, match="SIGTERM"):
             guard.end_if_interrupted()
     finally:
         guard._received.clear()
@@ -104,7 +104,7 @@ def test_a_signal_while_the_file_is_written_waits_for_its_end() -> None:
             done.append("the work")
 
     try:
-        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+        with pytest.raises(Interrupted, match="SIGTERM"):
             work()
         assert done == ["the work"]
         assert signal.getsignal(signal.SIGTERM) is before

@@ -1,4 +1,4 @@
-"""Laws of the journal: whatever happens to a file, what is read of it is a beginning of what was."""
+"""Whatever happens to a journal, what is read of it is a beginning of what was written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curvtool.storage import journal as module
 from curvtool.storage.journal import Journal, Record, encoded, records, write_whole
 
 KINDS = st.sampled_from(["float32", "float64", "int64", "uint8"])
@@ -24,7 +23,7 @@ SAME_FOLDER = [HealthCheck.function_scoped_fixture]
 @pytest.fixture(autouse=True)
 def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test cuts the power; a thousand saves would wait for minutes."""
-    monkeypatch.setattr(module.os, "fsync", lambda _: None)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @st.composite
@@ -108,7 +107,7 @@ def test_what_is_appended_after_a_torn_tail_is_read_again(
     path = tmp_path / "journal"
     written(path, content)
     with path.open("ab") as file:
-        file.write(encoded(content[0])[0] + junk)
+        file.write(bytes(encoded(content[0])[0]) + junk)
     journal = Journal(path)
     taken = 0
     while journal.following() is not None:
