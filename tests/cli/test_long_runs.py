@@ -193,10 +193,9 @@ def test_clocks_may_jump(monkeypatch: pytest.MonkeyPatch) -> None:
     now, ticks = 1e9, [50.0]
     monkeypatch.setattr(time, "monotonic", lambda: ticks[0])
     monkeypatch.setattr(time, "time", lambda: now)
-    left_ = 4000.0
-    stopping = Stopping(
-        time_limit=5000.0, environment={"SLURM_JOB_END_TIME": str(int(now + left_))}
-    )
+    ahead = 4000.0
+    environment = {"SLURM_JOB_END_TIME": str(int(now + ahead))}
+    stopping = Stopping(time_limit=5000.0, environment=environment)
     for jump in (-1e8, 1e8):
         monkeypatch.setattr(time, "time", lambda jump=jump: now + jump)
         assert stopping.reason() is None
