@@ -44,7 +44,7 @@ def kept_sum(
         at = None if recorder is None else place
         if workers is not None:
             return workers.summed(keeper.indices, lambda i: keeper.term(i, v), at)
-        found = Sum(_pieces(place))
+        found = Sum(_pieces(place, v))
 
         def state() -> State:
             return {str(i): piece for i, piece in enumerate(found.total or ())}
@@ -85,7 +85,8 @@ def rest_added(
             place.step(step, lambda: total)
 
 
-def _pieces(place: Place) -> Pieces | None:
+def _pieces(place: Place, like: Pieces) -> Pieces | None:
+    """The sum that was saved, on the device of the vector."""
     if place.saved is None:
         return None
-    return [place.saved.state[str(i)] for i in range(len(place.saved.state))]
+    return [place.saved.state[str(i)].to(piece.device) for i, piece in enumerate(like)]

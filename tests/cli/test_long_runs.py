@@ -103,6 +103,29 @@ def test_a_continued_run_measures_nothing(
 
 
 @pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"threads": 1000}, "threads, no longer 1000: the result will be"),
+        ({"bytes_kept": 2**60}, "and there is room for"),
+        ({"loss": 7.0}, "this machine rounds the loss otherwise"),
+        ({"device": "cuda:0"}, "continuing on cpu, no longer on cuda:0"),
+    ],
+)
+def test_what_does_not_fit_this_machine_is_said(
+    here: Path, interrupt: Interrupt, changed: dict[str, Any], said: str
+) -> None:
+    interrupt(23)
+    call(*ASKED)
+    interrupt(0)
+    path = Path(STATE) / "rank-0.decisions.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    ended = call(*ASKED)
+    assert ended.code == ExitCode.DONE
+    assert said in ended.err
+    assert "to rounding, not to the bit" in ended.err
+
+
+@pytest.mark.parametrize(
     "free",
     [
         ("--tol", "1e-3"),
