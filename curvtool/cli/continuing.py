@@ -67,6 +67,7 @@ def continuation(
     common: Long,
     progress: ProgressDisplay,
     *,
+    began: float,
     force: bool,
 ) -> Iterator[Continuation]:
     """Lock the output, find its state, and tell the status until the end.
@@ -77,6 +78,7 @@ def continuation(
         loaded: the problem.
         common: the shared options.
         progress: told what a user should know.
+        began: when the command did, by `time.monotonic`.
         force: whether a state is thrown away, unless it is asked for by `--resume`.
 
     Yields:
@@ -86,7 +88,12 @@ def continuation(
         InputError: where another process computes this output, or the state is another run's.
         Interrupted: passed on, with a sentence how to go on.
     """
-    stopping = Stopping(signalled=received, time_limit=common.limit_seconds, environment=os.environ)
+    stopping = Stopping(
+        signalled=received,
+        time_limit=common.limit_seconds,
+        began=began,
+        environment=os.environ,
+    )
     folder = StateFolder(output)
     status = Status(output)
     try:

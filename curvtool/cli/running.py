@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ def run_command(
     from curvtool.cli.progress import progress_display
     from curvtool.cli.show import print_run
 
+    began = time.monotonic()
     with contextlib.ExitStack() as open_state:
         # What the user's own code prints is no result: stdout holds the report alone.
         with (
@@ -83,7 +85,9 @@ def run_command(
                     from curvtool.cli.continuing import continuation
 
                     continued = open_state.enter_context(
-                        continuation(config, path, loaded, common, progress, force=force)
+                        continuation(
+                            config, path, loaded, common, progress, began=began, force=force
+                        )
                     )
                 run = kind.compute(loaded, progress, continued.session if continued else None)
         try:

@@ -21,7 +21,8 @@ class Stopping:
 
     Args:
         signalled: the name of a signal that came, None where none did.
-        time_limit: seconds from now; None for no limit.
+        time_limit: seconds from `began`; None for no limit.
+        began: when the command did, by `time.monotonic`; now where it is not known.
         environment: of the process, for the end of a Slurm job.
     """
 
@@ -30,6 +31,7 @@ class Stopping:
         *,
         signalled: Callable[[], str | None] = _no_signal,
         time_limit: float | None = None,
+        began: float | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.signalled = signalled
@@ -37,7 +39,8 @@ class Stopping:
         # Clocks that can be set are read here and never again.
         now = time.monotonic()
         if time_limit is not None:
-            self._deadlines.append((now + time_limit, "the time limit"))
+            since = now if began is None else began
+            self._deadlines.append((since + time_limit, "the time limit"))
         end = (environment or {}).get("SLURM_JOB_END_TIME", "")
         if end.isdecimal():
             left = int(end) - time.time()

@@ -112,6 +112,27 @@ def test_a_signal_while_the_file_is_written_waits_for_its_end() -> None:
         guard._received.clear()
 
 
+def test_signals_wait_for_a_boundary_and_a_second_interrupt_does_not() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    handlers = {n: signal.getsignal(n) for n in numbers}
+    try:
+        guard.catch_signals()
+        with guard.waiting(lambda: True):
+            assert guard.received() is None
+            for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+                signal.raise_signal(number)
+            guard.end_if_interrupted()
+            assert guard.received() == "SIGUSR1"
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        with pytest.raises(Interrupted, match="SIGUSR1"):
+            guard.end_if_interrupted()
+    finally:
+        guard._received.clear()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 KILLER = """
 import os, random, sys, time
 from pathlib import Path

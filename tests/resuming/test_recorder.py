@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +16,8 @@ from curvtool.algorithms.lanczos import lanczos
 from curvtool.errors import Interrupted
 from curvtool.operators.recorded import RecordedSum
 from curvtool.operators.recording import fingerprint
-from curvtool.storage.journal import records
+from curvtool.resuming import recorder as recorder_module
+from curvtool.storage.journal import Journal, records
 from tests.conformance import LAWS, Law
 from tests.objectives import truth
 from tests.resuming import runs
@@ -215,6 +218,26 @@ def test_a_density_keeps_the_vectors_of_one_probe(tmp_path: Path) -> None:
     assert [r.kind for r in records(tmp_path / "rank-0.0.journal")] == ["section"] * 3
     assert not (tmp_path / "rank-0.1.journal").exists()
     assert found.hvps == 21
+
+
+def test_what_cannot_be_saved_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Journal) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Journal, "write", refuse)
+    monkeypatch.setattr(recorder_module, "MOST_WAITING", 3000)
+    said: list[str] = []
+    make, solve = runs.RUNS["lanczos"]
+    recorder, _ = runs.recorder(tmp_path, every=1e9)
+    recorder._tell = said.append
+    assert runs.result(solve(runs.attached(make(), recorder))) == expected("lanczos")
+    recorder.close()
+    assert len(said) == 2
+    assert "No space left on device" in said[0]
+    assert "nothing is saved any more" in said[1]
+    assert not list(tmp_path.glob("*.journal"))
 
 
 def test_fingerprints_tell_bits_apart() -> None:
