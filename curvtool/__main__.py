@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from curvtool.cli.guard import Interrupted, catch_signals
-from curvtool.errors import ExitCode
+from curvtool.cli.guard import catch_signals
+from curvtool.errors import ExitCode, Interrupted
 
 
 def main() -> None:

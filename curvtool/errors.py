@@ -48,3 +48,17 @@ class PreflightError(CurvtoolError):
     """The product is not that of a Hessian: not deterministic, not symmetric, or not the truth."""
 
     exit_code = ExitCode.NOT_A_HESSIAN
+
+
+class Interrupted(BaseException):
+    """Something asked the process to end. Not an `Exception`, so that no handler swallows it.
+
+    Attributes:
+        reason: in two or three words: `SIGTERM`, `the time limit`.
+        sentence: how to go on; empty where nobody has anything to say about that.
+    """
+
+    def __init__(self, reason: str, sentence: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.sentence = sentence

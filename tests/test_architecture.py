@@ -13,7 +13,16 @@ PACKAGE = Path(__file__).parent.parent / "curvtool"
 MAY_USE: dict[str, set[str]] = {
     "__init__": {"problem", "operators"},
     "__main__": {"cli", "errors"},
-    "cli": {"pipeline", "config", "problem", "storage", "report", "results", "errors"},
+    "cli": {
+        "pipeline",
+        "config",
+        "problem",
+        "resuming",
+        "storage",
+        "report",
+        "results",
+        "errors",
+    },
     "pipeline": {
         "algorithms",
         "config",
@@ -22,7 +31,9 @@ MAY_USE: dict[str, set[str]] = {
         "operators",
         "problem",
         "results",
+        "resuming",
     },
+    "resuming": {"operators", "storage", "results", "errors"},
     "algorithms": {"operators", "results", "errors"},
     "operators": {"problem", "results", "errors"},
     "problem": {"errors"},
@@ -43,10 +54,14 @@ OWNERS: dict[str, set[str]] = {
     "timm": {"problem"},
     "safetensors": {"problem"},
     "scipy": {"operators", "algorithms"},
-    "torch": {"problem", "operators", "algorithms", "pipeline", "environment"},
+    "torch": {"problem", "operators", "algorithms", "pipeline", "environment", "resuming"},
 }
 # Rooms that the algorithms must not see although they are below them.
-OPERATOR_FILES_FOR_ALGORITHMS = {"curvtool.operators.base", "curvtool.operators.adapters"}
+OPERATOR_FILES_FOR_ALGORITHMS = {
+    "curvtool.operators.base",
+    "curvtool.operators.adapters",
+    "curvtool.operators.recording",
+}
 MOST_LINES = 400
 
 FILES = sorted(PACKAGE.rglob("*.py"))

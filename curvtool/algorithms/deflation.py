@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -25,6 +26,7 @@ from curvtool.algorithms.layers import Layer, layer_sums, sizes
 from curvtool.algorithms.linalg import inner_products, norm, orthogonalized
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SumOperator
+from curvtool.operators.recording import Numbers, fingerprint, loop, recorder_of, remembered
 from curvtool.results import FloatArray
 
 NOT_FINITE = (
@@ -130,23 +132,20 @@ def deflated(
     layer_trace, layer_frobenius = np.zeros(len(layers)), np.zeros(len(layers))
     trace = frobenius = whole_length = 0.0
     diagonal_P = torch.zeros_like(Q_kP[0]) if diagonal and k else None
-    for i, q_P in enumerate(Q_kP):
-        Tq_P = torch.zeros_like(q_P)
-        for b in range(B):
-            part_P = operator.term(b, q_P)
-            within[b, i] = inner_products(Q_kP, part_P).cpu().numpy()
-            lengths[b, i] = float(inner_products(part_P[None], part_P)[0])
-            Tq_P += part_P
-        if not np.isfinite(lengths[:, i]).all():
-            raise CurvtoolError(NOT_FINITE)
-        trace += float(inner_products(q_P[None], Tq_P)[0])
-        whole_length += float(inner_products(Tq_P[None], Tq_P)[0])
-        layer_trace += layer_sums(q_P * Tq_P, layers).cpu().numpy()
+    digest = fingerprint(Q_kP)
+    for i in range(k):
+        key = f"direction {i} of {digest}"
+        made = partial(_direction, operator, Q_kP, i, layers, diagonal=diagonal, key=key)
+        parts = remembered(operator, key, made, whole=True)
+        within[:, i], lengths[:, i], sums = parts[:3]
+        trace, whole_length, frobenius = (
+            before + float(more)
+            for before, more in zip((trace, whole_length, frobenius), sums, strict=True)
+        )
+        layer_trace += parts[3]
+        layer_frobenius += parts[4]
         if diagonal_P is not None:
-            diagonal_P.addcmul_(q_P, Tq_P)
-        Hq_P = Tq_P.add_(q_P, alpha=operator.shift)
-        frobenius += float(inner_products(Hq_P[None], Hq_P)[0])
-        layer_frobenius += layer_sums(Hq_P * Hq_P, layers).cpu().numpy()
+            diagonal_P.addcmul_(Q_kP[i], torch.from_numpy(parts[5]).to(Q_kP.device))
     # |T|^2 - |pTp|^2 = 2 |TQ'|^2 - |QTQ'|^2.
     taken_by_term = 2 * lengths.sum(axis=1) - (within**2).sum(axis=(1, 2))
     return Deflation(
@@ -160,6 +159,52 @@ def deflated(
         diagonal_P=diagonal_P,
         hvps=k,
     )
+
+
+def _direction(
+    operator: SumOperator,
+    Q_kP: Tensor,
+    i: int,
+    layers: Sequence[Layer],
+    *,
+    diagonal: bool,
+    key: str,
+) -> list[Numbers]:
+    """One product, made term by term.
+
+    Returns:
+        q_j' T_b q_i, shape (B, k); |T_b q_i|^2, shape (B,); q'Tq, |Tq|^2 and |Hq|^2; the layers'
+        parts of the first and of the last; and Tq itself for the diagonal.
+
+    Raises:
+        CurvtoolError: when a product is not finite.
+    """
+    q_P, B = Q_kP[i], operator.num_terms
+    Tq_P = torch.zeros_like(q_P)
+    within, lengths = np.zeros((B, len(Q_kP))), np.zeros(B)
+    state = {
+        "sum": Tq_P,
+        "within": torch.from_numpy(within),
+        "lengths": torch.from_numpy(lengths),
+    }
+    with loop(recorder_of(operator), lambda: key) as place:
+        place.fill(state)
+        for b in range(place.done, B):
+            part_P = operator.term(b, q_P)
+            within[b] = inner_products(Q_kP, part_P).cpu().numpy()
+            lengths[b] = float(inner_products(part_P[None], part_P)[0])
+            Tq_P += part_P
+            place.step(b + 1, lambda: state)
+    if not np.isfinite(lengths).all():
+        raise CurvtoolError(NOT_FINITE)
+    kept = [Tq_P.cpu().numpy().copy()] if diagonal else []
+    trace = float(inner_products(q_P[None], Tq_P)[0])
+    length = float(inner_products(Tq_P[None], Tq_P)[0])
+    layer_trace = layer_sums(q_P * Tq_P, layers).cpu().numpy()
+    Hq_P = Tq_P.add_(q_P, alpha=operator.shift)
+    frobenius = float(inner_products(Hq_P[None], Hq_P)[0])
+    rows = layer_sums(Hq_P * Hq_P, layers).cpu().numpy()
+    return [within, lengths, np.array([trace, length, frobenius]), layer_trace, rows, *kept]
 
 
 def exact_parts(

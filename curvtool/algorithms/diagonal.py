@@ -25,6 +25,7 @@ from curvtool.algorithms.probes import Kind
 from curvtool.algorithms.sampling import Passes
 from curvtool.algorithms.terms import as_sum
 from curvtool.operators.base import BudgetExhausted, SymmetricOperator
+from curvtool.operators.recording import State, fingerprint, loop, recorder_of
 from curvtool.results import DiagonalEstimate, FloatArray, Outcome
 
 # Passes before the error is looked at. It is a norm over P entries, so that few passes know it.
@@ -178,6 +179,8 @@ class _Solve:
             self.spent = self.deflation.hvps
             self.reasons.append(f"{self.spent} given directions are taken out exactly.")
         self.history: dict[str, list[float]] = {"hvps": [], "rel_err": []}
+        self.target = LEAST_PASSES
+        self.gain: float | None = None  # of probes of their own, where that was measured
         self.passes = self._passes(shared=settings.sharing == "shared" or self._one_term)
 
     @property
@@ -187,23 +190,26 @@ class _Solve:
     def run(self) -> DiagonalEstimate:
         s = self.settings
         outcome = Outcome.CONVERGED if s.rel_err is None else Outcome.MAX_HVPS
-        try:
-            if s.sharing == "auto" and not self._one_term:
-                self._choose()
-            target = LEAST_PASSES
-            while self.spent < s.max_hvps:
-                self._add(self.passes)
-                if s.rel_err is None or self.passes.count < target:
-                    continue
-                ratio = self._look() / s.rel_err
-                if ratio <= 1:
-                    outcome = Outcome.CONVERGED
-                    break
-                count = self.passes.count
-                ahead = min(count * ratio**2, FARTHEST * count)
-                target = math.ceil(max(SPACING * count, ahead))
-        except BudgetExhausted:
-            outcome = Outcome.MAX_HVPS
+        with loop(recorder_of(self.operator), self._key) as place:
+            try:
+                if place.saved is not None:
+                    self._restore(place.saved.state)
+                elif s.sharing == "auto" and not self._one_term:
+                    self._choose()
+                    place.step(1 + self.passes.count, self._state, product=True)
+                while self.spent < s.max_hvps:
+                    self._add(self.passes)
+                    if s.rel_err is not None and self.passes.count >= self.target:
+                        ratio = self._look() / s.rel_err
+                        if ratio <= 1:
+                            outcome = Outcome.CONVERGED
+                            break
+                        count = self.passes.count
+                        ahead = min(count * ratio**2, FARTHEST * count)
+                        self.target = math.ceil(max(SPACING * count, ahead))
+                    place.step(1 + self.passes.count, self._state, product=True)
+            except BudgetExhausted:
+                outcome = Outcome.MAX_HVPS
         if self.passes.count < 2:
             raise ValueError("stochastic_diagonal needs products for two passes.")
         return self._result(outcome)
@@ -239,10 +245,38 @@ class _Solve:
             return
         trial = self._passes(shared=True)
         self._add(trial, by_term=True)
-        shared, sentence = choice_of_sharing(self.operator.num_terms, trial.gain)
-        self.reasons.append(sentence)
-        if shared:
+        self.gain = trial.gain
+        if self._chosen():
             self.passes = trial
+
+    def _chosen(self) -> bool:
+        assert self.gain is not None
+        shared, sentence = choice_of_sharing(self.operator.num_terms, self.gain)
+        self.reasons.append(sentence)
+        return shared
+
+    def _key(self) -> str:
+        return f"diagonal without {fingerprint(self.deflation.Q_kP)}"
+
+    def _state(self) -> State:
+        """All that the passes so far have left."""
+        numbers = [float(self.spent), float(self.target)]
+        chosen = [] if self.gain is None else [self.gain]
+        return {
+            "numbers": torch.tensor(numbers + chosen, dtype=torch.float64),
+            "history": torch.tensor(list(self.history.values()), dtype=torch.float64),
+            **self.passes.state(),
+        }
+
+    def _restore(self, state: State) -> None:
+        spent, target, *gain = state["numbers"].tolist()
+        self.spent, self.target = int(spent), int(target)
+        hvps, errors = state["history"].tolist()
+        self.history = {"hvps": [int(n) for n in hvps], "rel_err": errors}
+        if gain:
+            self.gain = gain[0]
+            self.passes = self._passes(shared=self._chosen())
+        self.passes.restore(state)
 
     def _diagonal(self) -> Tensor:
         """Float64 on the device."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from curvtool.algorithms.estimation import EstimateProgress, Report, TraceSettin
 from curvtool.algorithms.layers import Layer, layer_sums, require_inside
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SymmetricOperator, products
+from curvtool.operators.recording import remembered
 from curvtool.results import FloatArray, Outcome, TraceEstimate
 
 # Rows handed to the operator at once, which divides them as its memory allows.
@@ -44,15 +46,23 @@ def exact_diagonal(
     squares_P = torch.empty(P, dtype=torch.float64)
     for begin in range(0, P, ROWS):
         end = min(P, begin + ROWS)
-        rows = torch.zeros((end - begin, P), dtype=operator.dtype, device=operator.device)
-        rows[:, begin:end].fill_diagonal_(1.0)
-        H = products(operator, rows)
-        diagonal_P[begin:end] = H[:, begin:end].diagonal().double().cpu()
-        squares_P[begin:end] = (H * H).sum(dim=1, dtype=torch.float64).cpu()
+        found = remembered(operator, f"rows from {begin}", partial(_rows, operator, begin, end))
+        diagonal_P[begin:end], squares_P[begin:end] = map(torch.from_numpy, found)
         if not torch.isfinite(squares_P[begin:end]).all():
             raise CurvtoolError(NOT_FINITE)
         report(EstimateProgress(stage="dense", hvps=end, max_hvps=P, ratio=math.inf))
     return diagonal_P, squares_P
+
+
+def _rows(operator: SymmetricOperator, begin: int, end: int) -> list[FloatArray]:
+    """Diagonal and squared norms of some rows."""
+    rows = torch.zeros((end - begin, operator.size), dtype=operator.dtype, device=operator.device)
+    rows[:, begin:end].fill_diagonal_(1.0)
+    H = products(operator, rows)
+    return [
+        H[:, begin:end].diagonal().double().cpu().numpy(),
+        (H * H).sum(dim=1, dtype=torch.float64).cpu().numpy(),
+    ]
 
 
 def exact_trace(

@@ -29,6 +29,7 @@ from curvtool.algorithms.linalg import inner_products, norm
 from curvtool.algorithms.probes import QUADRATURE, Kind, probe
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator
+from curvtool.operators.recording import remembered
 from curvtool.results import DensityEstimate, FloatArray, Outcome
 
 # Eigenvalues below -tau count as negative: the bulk sits at zero, where the product's noise is
@@ -202,7 +203,24 @@ def smoothed(nodes: FloatArray, weights: FloatArray, grid: FloatArray, sigma: fl
 
 
 def _probed(
-    operator: SymmetricOperator, settings: DensitySettings, m: int, i: int
+    operator: Counted, settings: DensitySettings, m: int, i: int
+) -> tuple[FloatArray, FloatArray]:
+    before = operator.calls
+
+    def made() -> list[FloatArray]:
+        theta, weight = _gauss(operator, settings, m, i)
+        return [theta, weight, np.array([operator.calls - before])]
+
+    # The vectors of a probe that is done are not needed any more.
+    basis = "with" if settings.reorthogonalize else "without"
+    key = f"probe {i} of {m} steps {basis} basis, size {operator.size}"
+    theta, weight, spent = remembered(operator, key, made)
+    operator.calls = before + int(spent[0])
+    return theta, weight
+
+
+def _gauss(
+    operator: Counted, settings: DensitySettings, m: int, i: int
 ) -> tuple[FloatArray, FloatArray]:
     z_P = probe(
         operator.size,

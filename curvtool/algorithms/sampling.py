@@ -23,6 +23,14 @@ from curvtool.algorithms.linalg import inner_products
 from curvtool.algorithms.probes import PER_TERM, SHARED, Kind, probe
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SumOperator
+from curvtool.operators.recording import (
+    State,
+    fingerprint,
+    loop,
+    recorder_of,
+    remembered,
+    unrecorded,
+)
 from curvtool.results import FloatArray
 
 
@@ -56,6 +64,7 @@ class Passes:
         self._probes: Kind = probes
         self._seed = seed
         self._first = first
+        self._directions = fingerprint(deflation.Q_kP) if len(deflation.Q_kP) else ""
         self._traces: list[FloatArray] = []  # each (B,), or (1,) of shared probes
         self._layer_traces: list[FloatArray] = []  # each (B, L)
         self._norms: list[FloatArray] = []  # |T_b v_b|^2, each (B,)
@@ -133,29 +142,22 @@ class Passes:
         Raises:
             CurvtoolError: when a product is not finite.
         """
-        op = self.operator
         sweep = self._first + self.count
+        key = f"pass {sweep} {'shared' if self.shared else 'single'} {by_term} {self._directions}"
         diagonal_P = None if self.mean_P is None else torch.zeros_like(self.mean_P)
-        rows: list[Tensor] = []
-        if self.shared:
-            v_P = self._probe(sweep, 0)
-            Hv_P, lengths = self._by_term(v_P) if by_term else (op.matvec(v_P), [])
-            squares = torch.cat([
-                inner_products(Hv_P[None], Hv_P),
-                layer_sums(Hv_P * Hv_P, self.layers),
-                *lengths,
-            ])
-            Tv_P = torch.sub(Hv_P, v_P, alpha=op.shift) if op.shift else Hv_P
-            rows.append(self._row(v_P, Tv_P, diagonal_P))
-        else:
-            for b in range(op.num_terms):
-                v_P = self._probe(sweep, b)
-                rows.append(self._row(v_P, op.term(b, v_P), diagonal_P))
-            squares = torch.zeros(0, dtype=torch.float64, device=op.device)
-        numbers = torch.cat([torch.stack(rows).flatten(), squares]).cpu().numpy()
+
+        def made() -> tuple[FloatArray]:
+            return (self._made(sweep, by_term, diagonal_P, key),)
+
+        if diagonal_P is None:
+            (numbers,) = remembered(self.operator, key, made, whole=True)
+        else:  # which whoever adds passes saves as it goes on
+            with unrecorded(self.operator):
+                (numbers,) = made()
         if not np.isfinite(numbers).all():
             raise CurvtoolError(NOT_FINITE)
-        table = numbers[: len(numbers) - len(squares)].reshape(len(rows), -1)
+        rows = 1 if self.shared else self.operator.num_terms
+        table = numbers[: rows * (2 + len(self.layers))].reshape(rows, -1)
         if diagonal_P is not None:
             self._welford(diagonal_P)
         self._layer_traces.append(table[:, 2:])
@@ -166,6 +168,53 @@ class Passes:
             self._term_norms.append(numbers[end:])
             self._by_term_rows.append(self.count)
         self._traces.append(table[:, 0])
+
+    def _made(self, sweep: int, by_term: bool, diagonal_P: Tensor | None, key: str) -> FloatArray:
+        """All numbers of a pass: a row for each probe, then those of shared ones."""
+        op = self.operator
+        if self.shared:
+            v_P = self._probe(sweep, 0)
+            Hv_P, lengths = self._by_term(v_P, key) if by_term else (op.matvec(v_P), [])
+            Tv_P = torch.sub(Hv_P, v_P, alpha=op.shift) if op.shift else Hv_P
+            parts = [
+                self._row(v_P, Tv_P, diagonal_P),
+                inner_products(Hv_P[None], Hv_P),
+                layer_sums(Hv_P * Hv_P, self.layers),
+                *lengths,
+            ]
+            return np.asarray(torch.cat(parts).cpu().numpy())
+        rows = torch.zeros(
+            (op.num_terms, 2 + len(self.layers)), dtype=torch.float64, device=op.device
+        )
+        state = {"rows": rows} | ({} if diagonal_P is None else {"diagonal": diagonal_P})
+        with loop(recorder_of(op), lambda: key) as place:
+            place.fill(state)
+            for b in range(place.done, op.num_terms):
+                v_P = self._probe(sweep, b)
+                rows[b] = self._row(v_P, op.term(b, v_P), diagonal_P)
+                place.step(b + 1, lambda: state)
+        return np.asarray(rows.flatten().cpu().numpy())
+
+    def state(self) -> State:
+        """All passes so far, of such as keep the diagonal; see `restore`."""
+        assert self.mean_P is not None
+        assert self._apart_P is not None
+        lists = (self._traces, self._layer_traces, self._norms, self._squares)
+        named = zip(("traces", "layer_traces", "norms", "squares"), lists, strict=True)
+        numbers = {n: torch.from_numpy(np.stack(each)) for n, each in named if each}
+        return numbers | {"mean": self.mean_P, "apart": self._apart_P}
+
+    def restore(self, state: State) -> None:
+        """Take over the passes of an interrupted run: what `state` gave then."""
+        assert self.mean_P is not None
+        assert self._apart_P is not None
+        self.mean_P.copy_(state["mean"])
+        self._apart_P.copy_(state["apart"])
+        if "traces" in state:
+            self._traces = list(state["traces"].numpy())
+            self._layer_traces = list(state["layer_traces"].numpy())
+            self._norms = list(state["norms"].numpy())
+            self._squares = list(state["squares"].numpy())
 
     def _probe(self, sweep: int, term: int) -> Tensor:
         op = self.operator
@@ -181,16 +230,20 @@ class Passes:
         )
         return self.deflation.project(z_P)
 
-    def _by_term(self, v_P: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _by_term(self, v_P: Tensor, key: str) -> tuple[Tensor, list[Tensor]]:
         """H v, and |T_b v|^2 of every term."""
         op = self.operator
         Hv_P = v_P * op.shift
-        lengths = []
-        for b in range(op.num_terms):
-            part_P = op.term(b, v_P)
-            lengths.append(inner_products(part_P[None], part_P))
-            Hv_P += part_P
-        return Hv_P, lengths
+        lengths = torch.zeros(op.num_terms, dtype=torch.float64, device=op.device)
+        state = {"sum": Hv_P, "lengths": lengths}
+        with loop(recorder_of(op), lambda: key) as place:
+            place.fill(state)
+            for b in range(place.done, op.num_terms):
+                part_P = op.term(b, v_P)
+                lengths[b] = inner_products(part_P[None], part_P)[0]
+                Hv_P += part_P
+                place.step(b + 1, lambda: state)
+        return Hv_P, [lengths]
 
     def _row(self, v_P: Tensor, Tv_P: Tensor, diagonal_P: Tensor | None) -> Tensor:
         """v'Tv, |Tv|^2 and the layers' parts of the former, float64 of shape (2 + L,)."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 import time
+from functools import partial
 from typing import Literal, final
 
 import numpy as np
@@ -30,6 +31,7 @@ from curvtool.algorithms.linalg import inner_products, norm, orthogonalized
 from curvtool.algorithms.probes import SKETCH, probe
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, SymmetricOperator
+from curvtool.operators.recording import remembered
 from curvtool.results import FloatArray, Outcome, TraceEstimate
 
 FIRST_ROWS = 4
@@ -156,9 +158,16 @@ class _Sketch:
         return int(min(rows, self.limit, self.k + more))
 
     def _product(self, v_P: Tensor) -> Tensor:
+        self._require_product()
+        Av_P = self.operator.matvec(v_P)
+        self._spend()
+        return Av_P
+
+    def _require_product(self) -> None:
         if self.spent >= self.settings.max_hvps:
             raise BudgetExhausted
-        Av_P = self.operator.matvec(v_P)
+
+    def _spend(self) -> None:
         self.spent += 1
         self.report(
             EstimateProgress(
@@ -168,7 +177,6 @@ class _Sketch:
                 ratio=self.ratio,
             )
         )
-        return Av_P
 
     def _probe(self, sweep: int, term: int) -> Tensor:
         op = self.operator
@@ -215,11 +223,10 @@ class _Sketch:
         self.R[:k, k] = components.cpu().numpy()
         self.R[k, k] = remainder
         if self.method == "xtrace":
-            self._keep(z_P, y_P)
+            self._keep(float(inner_products(z_P[None], y_P)[0]))
         self.k = k + 1
 
-    def _keep(self, z_P: Tensor, Az_P: Tensor) -> None:
-        value = float(inner_products(z_P[None], Az_P)[0])
+    def _keep(self, value: float) -> None:
         if not math.isfinite(value):
             raise CurvtoolError(NOT_FINITE)
         self.quadratic.append(value)
@@ -228,8 +235,16 @@ class _Sketch:
 
     def _sample(self, count: int) -> None:
         while len(self.quadratic) < count:
-            z_P = self._probe(SAMPLED, len(self.quadratic))
-            self._keep(z_P, self._product(z_P))
+            self._require_product()
+            i = len(self.quadratic)
+            sampled = partial(self._sampled, i)
+            (found,) = remembered(self.operator, f"sampled {i}", sampled, whole=True)
+            self._spend()
+            self._keep(float(found[0]))
+
+    def _sampled(self, i: int) -> list[FloatArray]:
+        z_P = self._probe(SAMPLED, i)
+        return [inner_products(z_P[None], self.operator.matvec(z_P)).cpu().numpy()]
 
     def _coordinates(self) -> tuple[FloatArray, FloatArray]:
         """C = QZ and D = (AQ')'Z in rows of probes, shape (n, k); only new entries are computed."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from curvtool.cli import options as opt
 from curvtool.cli.guard import guarded
-from curvtool.cli.values import device_name, finite, parse_bytes
+from curvtool.cli.values import device_name, finite, parse_bytes, parse_duration
 from curvtool.config import ComputeConfig, DType, ProblemConfig, Way, Weights
 from curvtool.errors import UsageError
 
+DEFAULT_SAVE_EVERY = 60.0
 
-@final
+
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """The shared options as they were typed."""
@@ -110,6 +111,36 @@ class Common:
         )
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
+class Long(Common):
+    """The same of commands whose runs can be continued."""
+
+    resume: bool
+    save_every: str | None
+    time_limit: str | None
+
+    def __post_init__(self) -> None:
+        """Refuse times that cannot be, before anything is opened."""
+        self.save_seconds, self.limit_seconds  # noqa: B018
+
+    @property
+    def save_seconds(self) -> float:
+        """Seconds between saves; negative for none."""
+        if self.save_every is None:
+            return DEFAULT_SAVE_EVERY
+        if self.save_every == "off" or self.save_every.startswith("-"):
+            return -1.0
+        return parse_duration("--save-every", self.save_every, least=0.0)
+
+    @property
+    def limit_seconds(self) -> float | None:
+        """Seconds that the run may take; None for no limit."""
+        if self.time_limit is None:
+            return None
+        return parse_duration("--time-limit", self.time_limit, least=1e-3)
+
+
 def _shared(
     *,
     key: opt.Key = None,
@@ -142,6 +173,15 @@ def _shared(
     """Never called: its signature is what the commands share."""
 
 
+def _shared_by_long(
+    *,
+    resume: opt.Resume = False,
+    save_every: opt.SaveEvery = None,
+    time_limit: opt.TimeLimit = None,
+) -> None:
+    """Never called: likewise, of commands whose runs can be continued."""
+
+
 def with_common(command: Callable[..., int]) -> Callable[..., None]:
     """Give a command the checkpoint and the shared options.
 
@@ -152,8 +192,19 @@ def with_common(command: Callable[..., int]) -> Callable[..., None]:
     Returns:
         The function for typer, which reads options from a signature.
     """
+    return _with(command, Common, (_shared,))
+
+
+def with_long(command: Callable[..., int]) -> Callable[..., None]:
+    """The same for a command whose runs can be continued: it takes a `Long`."""
+    return _with(command, Long, (_shared_by_long, _shared))
+
+
+def _with(
+    command: Callable[..., int], kind: type[Common], sharing: Sequence[Callable[..., None]]
+) -> Callable[..., None]:
     own = list(inspect.signature(command).parameters.values())[1:]
-    shared = list(inspect.signature(_shared).parameters.values())
+    shared = [p for each in sharing for p in inspect.signature(each).parameters.values()]
     names = {"checkpoint", *(p.name for p in shared)}
 
     @functools.wraps(command)
@@ -162,7 +213,7 @@ def with_common(command: Callable[..., int]) -> Callable[..., None]:
 
         common = {name: given.pop(name) for name in names}
         with guarded():
-            code = command(Common(**common), **given)
+            code = command(kind(**common), **given)
         raise typer.Exit(int(code))
 
     checkpoint = inspect.Parameter(
@@ -170,7 +221,7 @@ def with_common(command: Callable[..., int]) -> Callable[..., None]:
     )
     parameters = [checkpoint, *own, *shared]
     hints = {
-        **typing.get_type_hints(_shared, include_extras=True),
+        **{n: h for f in sharing for n, h in typing.get_type_hints(f, include_extras=True).items()},
         **typing.get_type_hints(command, include_extras=True),
         "checkpoint": opt.Checkpoint,
     }

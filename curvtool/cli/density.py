@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curvtool.cli import options as opt
-from curvtool.cli.common import Common, with_common
+from curvtool.cli.common import Long, with_long
 from curvtool.cli.estimating import ESTIMATOR, Group, PerLayer, ProbeKind, grouping
 from curvtool.cli.values import finite, positive
 from curvtool.config import DEFAULT_PROBES, DEFAULT_STEPS, DensityConfig
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from curvtool.cli.progress import ProgressDisplay
     from curvtool.pipeline import Loaded
     from curvtool.results import DensityRun
+    from curvtool.resuming.session import Session
 
 FUNCTIONS = "Functions of the spectrum"
 
 
-@with_common
+@with_long
 def density(
-    common: Common,
+    common: Long,
     *,
     num_probes: Annotated[
         int, typer.Option("-n", "--num-probes", min=1, help="Random starts.")
@@ -112,18 +113,23 @@ def density(
     return _run(config, path, common, force=force)
 
 
-def _run(config: DensityConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
+def _run(config: DensityConfig, path: Path, common: Long, *, force: bool) -> ExitCode:
     from curvtool.cli.estimating import eigenvalues_of
     from curvtool.cli.running import Kind, run_command
     from curvtool.results import Outcome
     from curvtool.storage.density import read_density, write_density
 
-    def compute(loaded: Loaded, progress: ProgressDisplay) -> DensityRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> DensityRun:
         from curvtool.pipeline import run_density
 
         drawn = None if config.outliers is None else eigenvalues_of(config.outliers, config, loaded)
         return run_density(
-            config, loaded, outliers=drawn, report=progress.estimate, tell=progress.tell
+            config,
+            loaded,
+            outliers=drawn,
+            report=progress.estimate,
+            tell=progress.tell,
+            session=session,
         )
 
     kind = Kind(

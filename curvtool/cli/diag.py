@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curvtool.cli import options as opt
-from curvtool.cli.common import Common, with_common
+from curvtool.cli.common import Long, with_long
 from curvtool.cli.estimating import (
     ESTIMATOR,
     Deflate,
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from curvtool.cli.progress import ProgressDisplay
     from curvtool.pipeline import Loaded
     from curvtool.results import DiagRun
+    from curvtool.resuming.session import Session
 
 
-@with_common
+@with_long
 def diag(
-    common: Common,
+    common: Long,
     *,
     rel_err: Annotated[
         float,
@@ -76,20 +77,25 @@ def diag(
     return _run(config, path, common, force=force)
 
 
-def _run(config: DiagConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
+def _run(config: DiagConfig, path: Path, common: Long, *, force: bool) -> ExitCode:
     from curvtool.cli.estimating import eigenvectors_of
     from curvtool.cli.running import Kind, run_command
     from curvtool.report.verdicts import diag_met
     from curvtool.storage.diag import read_diag, write_diag
 
-    def compute(loaded: Loaded, progress: ProgressDisplay) -> DiagRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> DiagRun:
         from curvtool.pipeline import run_diag
 
         directions = (
             None if config.deflate is None else eigenvectors_of(config.deflate, config, loaded)
         )
         return run_diag(
-            config, loaded, directions=directions, report=progress.estimate, tell=progress.tell
+            config,
+            loaded,
+            directions=directions,
+            report=progress.estimate,
+            tell=progress.tell,
+            session=session,
         )
 
     kind = Kind(

@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import signal
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import typer
 
 from curvtool.cli.console import say, silence_stdout
-from curvtool.errors import CurvtoolError, ExitCode, HookError
+from curvtool.errors import CurvtoolError, ExitCode, HookError, Interrupted
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Schedulers send any of these some time before they kill.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _received: list[int] = []
-
-
-class Interrupted(BaseException):
-    """A signal asked the process to end. Not an `Exception`, so that no handler swallows it."""
+# Whether a signal waits for the next boundary of a run that saves its state.
+_waits: list[Callable[[], bool]] = []
 
 
 def catch_signals() -> None:
-    """Turn SIGTERM and SIGINT into `Interrupted`; to be called before torch is imported."""
+    """Turn signals that ask for an end into `Interrupted`; called before torch is imported."""
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if _waiting():
+            _received.append(number)
+            # Ctrl-C twice leaves at once. Others may come in a row (USR1, then TERM): they must not
+            # end the save that the first one asked for.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            return
         _note(number)
         end_if_interrupted()
 
@@ -36,10 +41,36 @@ def end_if_interrupted() -> None:
     """Raise once more where a finaliser or a C library has swallowed `Interrupted`.
 
     Raises:
-        Interrupted: after a signal.
+        Interrupted: after a signal, unless it waits for the next boundary.
     """
-    if _received:
+    if _received and not _waiting():
         raise Interrupted(signal.Signals(_received[0]).name)
+
+
+def received() -> str | None:
+    """The name of the first signal that came; None where none did."""
+    return signal.Signals(_received[0]).name if _received else None
+
+
+@contextlib.contextmanager
+def waiting(while_: Callable[[], bool]) -> Iterator[None]:
+    """Let signals wait for a boundary, where whoever makes products asks for them.
+
+    Args:
+        while_: whether they wait at the moment.
+
+    Yields:
+        Nothing.
+    """
+    _waits.append(while_)
+    try:
+        yield
+    finally:
+        _waits.pop()
+
+
+def _waiting() -> bool:
+    return any(each() for each in _waits)
 
 
 @contextlib.contextmanager
@@ -84,10 +115,10 @@ def guarded() -> Iterator[None]:
     except CurvtoolError as error:
         say(str(error))
         raise typer.Exit(int(error.exit_code)) from None
-    except Interrupted as signal_name:
+    except Interrupted as interruption:
         say(
-            f"Interrupted by {signal_name}. Nothing half-written is left; the same command starts "
-            "again."
+            f"Interrupted by {interruption.reason}. "
+            f"{interruption.sentence or 'Nothing half-written is left; the same command goes on.'}"
         )
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     except BrokenPipeError:

@@ -12,6 +12,7 @@ from curvtool.config import DType, Way, Weights
 PROBLEM = "Problem: model, data and loss"
 COMPUTE = "Computation"
 OUTPUT = "Output"
+LONG = "Long runs"
 
 Checkpoint = Annotated[
     Path, typer.Argument(help="File or folder with the trained weights.", show_default=False)
@@ -162,6 +163,29 @@ Out = Annotated[
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace an output of another run.", rich_help_panel=OUTPUT),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue from the saved state; the same command does so anyway.",
+        rich_help_panel=LONG,
+    ),
+]
+SaveEvery = Annotated[
+    str | None,
+    typer.Option(
+        help="Save the state so often, e.g. 5m; 0 for every product, off for never.",
+        show_default="60s",
+        rich_help_panel=LONG,
+    ),
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        help="Save and leave after so long, e.g. 2h or 30m, with exit code 75.",
+        rich_help_panel=LONG,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)

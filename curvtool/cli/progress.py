@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, final
 
 from curvtool.cli.console import write_line
@@ -113,7 +113,11 @@ class Forecast:
 
 @final
 class ProgressDisplay:
-    """Shows stages and steps on stderr."""
+    """Shows stages and steps on stderr.
+
+    Attributes:
+        listener: told of the products so far at every step.
+    """
 
     def __init__(self, live: RichProgress | None, *, quiet: bool) -> None:
         self._live = live
@@ -121,6 +125,7 @@ class ProgressDisplay:
         self._task: TaskID | None = None
         self._forecast = Forecast()
         self._last_line = time.monotonic()
+        self.listener: Callable[[float], None] = lambda _: None
 
     def tell(self, stage: str) -> None:
         """Announce a stage."""
@@ -136,6 +141,7 @@ class ProgressDisplay:
     def step(self, step: Step) -> None:
         """Show a step of the solve."""
         end_if_interrupted()
+        self.listener(step.hvps)
         now = time.monotonic()
         self._forecast.add(step, now)
         if self._quiet:
@@ -158,6 +164,7 @@ class ProgressDisplay:
     def estimate(self, step: Estimation) -> None:
         """Show a pass of an estimate."""
         end_if_interrupted()
+        self.listener(step.hvps)
         if self._quiet:
             return
         figures = f"{counted(round(step.hvps), 'product')}, {step.stage}"

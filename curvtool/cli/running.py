@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +27,14 @@ class Kind(Generic[Run]):
     """How runs of one kind are made and kept.
 
     Attributes:
-        compute: makes the run; told of progress.
+        compute: makes the run; told of progress, and of the session of a run that can be continued.
         read: from its file.
         write: to its file.
         converged: whether every figure that was asked for met its tolerance.
         enough: whether a finished run that lies there answers what is asked now.
     """
 
-    compute: Callable[[Loaded, ProgressDisplay], Run]
+    compute: Callable[[Loaded, ProgressDisplay, Any], Run]
     read: Callable[[Path], Run]
     write: Callable[[Path, Run], None]
     converged: Callable[[Run], bool]
@@ -62,23 +63,44 @@ def run_command(
     Returns:
         DONE, or NOT_CONVERGED.
     """
+    from curvtool.cli.common import Long
     from curvtool.cli.console import result_console, say
     from curvtool.cli.guard import finishing
     from curvtool.cli.progress import progress_display
     from curvtool.cli.show import print_run
 
-    # What the user's own code prints is no result: stdout holds the report alone.
-    with progress_display(quiet=common.quiet) as progress, contextlib.redirect_stdout(sys.stderr):
-        run, is_new = _stored_or_computed(
-            config, path, kind, progress, force=force, max_hvps=max_hvps
-        )
-    try:
-        if is_new:
-            with finishing():
-                kind.write(path, run)
-    finally:  # a full disk or a signal must not cost what was computed
-        shown: Any = run
-        print_run(shown, as_json=common.as_json, verbose=common.verbose, console=result_console())
+    began = time.monotonic()
+    with contextlib.ExitStack() as open_state:
+        # What the user's own code prints is no result: stdout holds the report alone.
+        with (
+            progress_display(quiet=common.quiet) as progress,
+            contextlib.redirect_stdout(sys.stderr),
+        ):
+            loaded = _loaded(config, path, progress)
+            run = _stored(config, path, kind, loaded, force=force, max_hvps=max_hvps)
+            is_new = run is None
+            continued = None
+            if run is None:
+                if isinstance(common, Long):
+                    from curvtool.cli.continuing import continuation
+
+                    continued = open_state.enter_context(
+                        continuation(
+                            config, path, loaded, common, progress, began=began, force=force
+                        )
+                    )
+                run = kind.compute(loaded, progress, continued.session if continued else None)
+        try:
+            if is_new:
+                with finishing():
+                    kind.write(path, run)
+                    if continued is not None:
+                        continued.done()
+        finally:  # a full disk or a signal must not cost what was computed
+            shown: Any = run
+            print_run(
+                shown, as_json=common.as_json, verbose=common.verbose, console=result_console()
+            )
     if not common.quiet:
         say(f"{'written to' if is_new else 'already in'} {path}")
     return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
@@ -89,21 +111,29 @@ def identity_of(loaded: Loaded) -> Mapping[str, Any]:
     return {**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()}
 
 
-def _stored_or_computed(
+def _loaded(config: Config, path: Path, progress: ProgressDisplay) -> Loaded:
+    """The problem; torch is imported here, not before."""
+    progress.tell("loading")
+    from curvtool.cli.continuing import told_if_it_fails
+    from curvtool.pipeline import load
+
+    with told_if_it_fails(path):
+        return load(config, working_directory=Path.cwd())
+
+
+def _stored(
     config: Config,
     path: Path,
     kind: Kind[Run],
-    progress: ProgressDisplay,
+    loaded: Loaded,
     *,
     force: bool,
     max_hvps: int | None,
-) -> tuple[Run, bool]:
-    """The run, and whether it was computed just now; torch is imported here, not before."""
-    progress.tell("loading")
+) -> Run | None:
+    """The run where it is there already; else the path can be written."""
+    from curvtool.cli.continuing import forget_state
     from curvtool.cli.output import finished_before, require_writable
-    from curvtool.pipeline import load
 
-    loaded = load(config, working_directory=Path.cwd())
     if not force and finished_before(
         path,
         loaded.request,
@@ -113,6 +143,7 @@ def _stored_or_computed(
     ):
         stored = kind.read(path)
         if kind.enough(stored):
-            return stored, False
+            forget_state(path)
+            return stored
     require_writable(path)
-    return kind.compute(loaded, progress), True
+    return None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curvtool.cli import options as opt
-from curvtool.cli.common import Common, with_common
+from curvtool.cli.common import Long, with_long
 from curvtool.cli.estimating import Group, grouping
 from curvtool.cli.values import positive
 from curvtool.config import (
@@ -27,13 +27,14 @@ from curvtool.errors import ExitCode
 if TYPE_CHECKING:
     from curvtool.cli.progress import ProgressDisplay
     from curvtool.pipeline import Loaded
+    from curvtool.resuming.session import Session
 
 SOLVER = "Solver"
 
 
-@with_common
+@with_long
 def spectrum(
-    common: Common,
+    common: Long,
     *,
     top_k: Annotated[
         int | None,
@@ -147,15 +148,17 @@ def spectrum(
     return _run(config, path, common, force=force)
 
 
-def _run(config: SpectrumConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
+def _run(config: SpectrumConfig, path: Path, common: Long, *, force: bool) -> ExitCode:
     from curvtool.cli.running import Kind, run_command
     from curvtool.results import Outcome, SpectrumRun
     from curvtool.storage.spectrum import read_spectrum, write_spectrum
 
-    def compute(loaded: Loaded, progress: ProgressDisplay) -> SpectrumRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> SpectrumRun:
         from curvtool.pipeline import run_spectrum
 
-        return run_spectrum(config, loaded, report=progress.step, tell=progress.tell)
+        return run_spectrum(
+            config, loaded, report=progress.step, tell=progress.tell, session=session
+        )
 
     def enough(stored: SpectrumRun) -> bool:
         # The default asks for at most P pairs, the same number as an option for that many.
@@ -173,15 +176,19 @@ def _run(config: SpectrumConfig, path: Path, common: Common, *, force: bool) -> 
     return run_command(config, path, common, kind, force=force, max_hvps=config.max_hvps)
 
 
-def _run_layers(config: SpectrumConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
+def _run_layers(config: SpectrumConfig, path: Path, common: Long, *, force: bool) -> ExitCode:
     from curvtool.cli.running import Kind, run_command
     from curvtool.results import SpectrumBlocksRun
     from curvtool.storage.spectrum_layers import read_spectrum_layers, write_spectrum_layers
 
-    def compute(loaded: Loaded, progress: ProgressDisplay) -> SpectrumBlocksRun:
+    def compute(
+        loaded: Loaded, progress: ProgressDisplay, session: Session | None
+    ) -> SpectrumBlocksRun:
         from curvtool.pipeline import run_spectrum_layers
 
-        return run_spectrum_layers(config, loaded, report=progress.step, tell=progress.tell)
+        return run_spectrum_layers(
+            config, loaded, report=progress.step, tell=progress.tell, session=session
+        )
 
     kind = Kind(
         compute=compute,

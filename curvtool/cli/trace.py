@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curvtool.cli import options as opt
-from curvtool.cli.common import Common, with_common
+from curvtool.cli.common import Long, with_long
 from curvtool.cli.estimating import (
     ESTIMATOR,
     Deflate,
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from curvtool.cli.progress import ProgressDisplay
     from curvtool.pipeline import Loaded
     from curvtool.results import TraceRun
+    from curvtool.resuming.session import Session
 
 
-@with_common
+@with_long
 def trace(
-    common: Common,
+    common: Long,
     *,
     rel_err: Annotated[
         float | None,
@@ -121,20 +122,25 @@ def trace(
     return _run(config, path, common, force=force)
 
 
-def _run(config: TraceConfig, path: Path, common: Common, *, force: bool) -> ExitCode:
+def _run(config: TraceConfig, path: Path, common: Long, *, force: bool) -> ExitCode:
     from curvtool.cli.estimating import eigenvectors_of
     from curvtool.cli.running import Kind, run_command
     from curvtool.report.verdicts import trace_met
     from curvtool.storage.trace import read_trace, write_trace
 
-    def compute(loaded: Loaded, progress: ProgressDisplay) -> TraceRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> TraceRun:
         from curvtool.pipeline import run_trace
 
         directions = (
             None if config.deflate is None else eigenvectors_of(config.deflate, config, loaded)
         )
         return run_trace(
-            config, loaded, directions=directions, report=progress.estimate, tell=progress.tell
+            config,
+            loaded,
+            directions=directions,
+            report=progress.estimate,
+            tell=progress.tell,
+            session=session,
         )
 
     kind = Kind(

@@ -92,3 +92,36 @@ def finite(option: str, value: float) -> float:
     if not math.isfinite(value):
         raise UsageError(f"{option} needs a finite number, got {value:g}.")
     return value
+
+
+_SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+
+
+def parse_duration(option: str, text: str, *, least: float) -> float:
+    """Read a time such as `90s`, `30m`, `2h`, `1h30m`, `02:00:00` or a number of seconds.
+
+    Args:
+        option: its name, for the message.
+        text: as given.
+        least: seconds that are still taken.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    given = text.strip().lower()
+    seconds = -math.inf
+    if re.fullmatch(r"([0-9]+(\.[0-9]+)?[dhms])+", given):
+        parts = re.findall(r"([0-9.]+)([dhms])", given)
+        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    elif re.fullmatch(r"[0-9]+(\.[0-9]+)?", given):
+        seconds = float(given)
+    elif re.fullmatch(r"([0-9]+-)?[0-9]+:[0-9]{2}:[0-9]{2}", given):  # as Slurm writes it
+        days, _, clock = given.rpartition("-")
+        hours, minutes, rest = map(int, clock.split(":"))
+        seconds = int(days or 0) * 86400.0 + hours * 3600.0 + minutes * 60.0 + rest
+    if not least <= seconds < math.inf:
+        raise UsageError(f"{option} needs a time such as 90s, 30m or 2h, got {text!r}.")
+    return seconds

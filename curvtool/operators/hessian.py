@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from curvtool.operators.memory import is_shortage
+from curvtool.operators.recording import Recorder, fingerprint
+from curvtool.operators.summing import kept_sum, rest_added
 from curvtool.operators.ways.base import Keeper, Pieces, embedded
 from curvtool.operators.ways.registry import way_named
 from curvtool.operators.workers import Workers
@@ -38,6 +40,7 @@ class HessianOperator:
         block: vectors that `matmat` sends through one pass.
         workers: threads that share a product's kept batches; None where one after the other is
             multiplied.
+        recorder: saves the sum over batches inside a product; None where nobody does.
         adjustments: sentences: what was given up when memory ran out.
 
     Raises:
@@ -51,6 +54,7 @@ class HessianOperator:
         way: str = "retained-graph",
         rest: str | None = None,
         graph_memory: int | None = None,
+        most_kept: int | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._way = way_named(way)
@@ -59,11 +63,12 @@ class HessianOperator:
         self.way = way
         self.block = 1
         self.workers: Workers | None = None
+        self.recorder: Recorder | None = None
         self.adjustments: list[str] = []
         self._tell = tell
         self._keeper: Keeper | None = None
         self._limit = float("inf") if graph_memory is None else graph_memory
-        self._most: int | None = None  # batches to keep at most, once memory has run out
+        self._most = most_kept  # batches to keep at most; less once memory has run out
         self._enduring(self._keep)
 
     @property
@@ -95,6 +100,11 @@ class HessianOperator:
     def bytes_kept(self) -> int:
         """Memory between products."""
         return 0 if self._keeper is None else self._keeper.bytes
+
+    @property
+    def rest(self) -> str:
+        """Name of the way for batches that nothing is kept of, whether there are any or not."""
+        return self._rest.name
 
     @property
     def way_of_rest(self) -> str:
@@ -167,22 +177,45 @@ class HessianOperator:
         return torch.cat(done)
 
     def _product(self, v_P: Tensor) -> Tensor:
-        objective = self.objective
-        v = objective.layout.split(v_P)
-        Hv_P = v_P * objective.weight_decay
-        if self.kept and self._keeper is not None:
-            with objective.missing_derivatives_named(self.kept[0]):
-                Hv_P += objective.layout.join(self._kept_product(self._keeper, v))
-        kept = set(self.kept)
-        for index in objective.active:
-            if index not in kept:
-                Hv_P += objective.layout.join(self._rebuilt(index, v))
+        layout = self.objective.layout
+        v = layout.split(v_P)
+        Hv_P = v_P * self.objective.weight_decay
+
+        def add_kept() -> None:
+            if self.kept and self._keeper is not None:
+                with self.objective.missing_derivatives_named(self.kept[0]):
+                    Hv_P.add_(layout.join(self._kept_product(self._keeper, v, key)))
+
+        def add(index: int) -> None:
+            Hv_P.add_(layout.join(self._rebuilt(index, v)))
+
+        def key() -> str:
+            return f"{self._made_as} {fingerprint(v_P)}"
+
+        rest_added(
+            {"sum": Hv_P}, self._rest_indices, add, before=add_kept, recorder=self._summing, key=key
+        )
         return Hv_P
 
-    def _kept_product(self, keeper: Keeper, v: Pieces) -> Pieces:
-        if self.workers is None:
-            return keeper.product(v)
-        return self.workers.summed(keeper.indices, lambda index: keeper.term(index, v))
+    @property
+    def _summing(self) -> Recorder | None:
+        """The recorder, where a product has several steps."""
+        return self.recorder if len(self.objective.active) > 1 else None
+
+    @property
+    def _rest_indices(self) -> list[int]:
+        kept = set(self.kept)
+        return [index for index in self.objective.active if index not in kept]
+
+    @property
+    def _made_as(self) -> str:
+        """What the order of sums and their rounding depend on, beside the vector."""
+        workers = self.workers.count if self.workers else 1
+        batches = len(self.objective.active)
+        return f"{self.way} {self.rest} {len(self.kept)} of {batches} by {workers} on {self.device}"
+
+    def _kept_product(self, keeper: Keeper, v: Pieces, key: Callable[[], str]) -> Pieces:
+        return kept_sum(keeper, v, workers=self.workers, recorder=self._summing, key=key)
 
     def _term(self, i: int, v_P: Tensor) -> Tensor:
         objective = self.objective
@@ -201,7 +234,8 @@ class HessianOperator:
         objective = self.objective
         kept = set(self.kept)
         total = {i: piece * objective.weight_decay for i, piece in v.items()}
-        for index in objective.active:
+
+        def add(index: int) -> None:
             found: Mapping[int, Tensor]
             if index in kept and self._keeper is not None:
                 with objective.missing_derivatives_named(index):
@@ -210,6 +244,15 @@ class HessianOperator:
                 found = dict(enumerate(self._rebuilt(index, embedded(v, objective))))
             for i in v:
                 total[i] += found[i]
+
+        rest_added(
+            {str(i): piece for i, piece in total.items()},
+            objective.active,
+            add,
+            before=lambda: None,
+            recorder=self._summing,
+            key=lambda: f"{self._made_as} {[(i, fingerprint(piece)) for i, piece in v.items()]}",
+        )
         return total
 
     def _rebuilt(self, index: int, v: Pieces) -> Pieces:

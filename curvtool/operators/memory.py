@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 # What is left for the framework's own buffers, fragmentation and everybody else.
-_DEFAULT_SHARE = 0.6
+DEFAULT_SHARE = 0.6
 
 
 def default_memory(device: torch.device) -> int:
     """Bytes that a run may use when the user names none: 60 % of what is free."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free * _DEFAULT_SHARE)
-    return int(_available_host_memory() * _DEFAULT_SHARE)
+        return int(free * DEFAULT_SHARE)
+    return int(_available_host_memory() * DEFAULT_SHARE)
 
 
 def _available_host_memory() -> int:

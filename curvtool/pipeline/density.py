@@ -21,13 +21,15 @@ from curvtool.errors import InputError
 from curvtool.operators.base import SymmetricOperator
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.restricted import RestrictedHessian
+from curvtool.pipeline.continuing import ready, recorded
 from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened, prepare
+from curvtool.pipeline.preparing import Demand, Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing, in_bytes
 from curvtool.problem.objective import Objective
 from curvtool.results import DensityEstimate, DensityRun, FloatArray, SpectralFunction
+from curvtool.resuming.session import Session
 
 # Vectors that a probe holds beside its basis.
 WORKING_VECTORS = 6
@@ -44,6 +46,7 @@ def run_density(
     outliers: FloatArray | None = None,
     report: Report = silent,
     tell: Tell = lambda _: None,
+    session: Session | None = None,
 ) -> DensityRun:
     """Estimate the density that the config asks for, or one for every layer's block.
 
@@ -53,6 +56,7 @@ def run_density(
         outliers: eigenvalues from a spectrum run, drawn over the density.
         report: told of every probe.
         tell: told of every stage in a sentence.
+        session: of a run that can be continued.
 
     Returns:
         The run, ready to be stored and shown.
@@ -62,11 +66,11 @@ def run_density(
     """
     began = time.perf_counter()
     with computing():
-        objective, memory = opened(config, loaded)
+        objective, memory = opened(config, loaded, session)
         layers = grouped(objective.layout, config.group) if config.per_layer else {}
         sizes = [sum(objective.layout.sizes[i] for i in places) for places in layers.values()]
         keeps_basis, demand = _demand(config, objective, memory, sizes or [objective.size])
-        prepared = prepare(config, objective, memory, demand, tell)
+        prepared = ready(config, objective, memory, demand, tell, session)
         settings = DensitySettings(
             steps=config.steps,
             probes=config.num_probes,
@@ -77,7 +81,7 @@ def run_density(
             noise=prepared.preflight.noise,
         )
         estimates = []
-        for name, operator in _blocks(prepared.planned.operator, layers):
+        for name, operator in _blocks(prepared.planned.operator, layers, session):
             tell(f"the density of {name}" if name else "estimating the density")
             found = density(operator, settings, outliers=outliers, report=report)
             functions = tuple(_functions(config, found))
@@ -96,12 +100,12 @@ def run_density(
 
 
 def _blocks(
-    operator: HessianOperator, layers: dict[str, list[int]]
+    operator: HessianOperator, layers: dict[str, list[int]], session: Session | None
 ) -> Iterator[tuple[str, SymmetricOperator]]:
     if not layers:
-        yield "", operator
+        yield "", recorded(operator, session)
     for name, places in layers.items():
-        yield name, RestrictedHessian(operator, places)
+        yield name, recorded(RestrictedHessian(operator, places), session, name)
 
 
 def _functions(config: DensityConfig, found: DensityEstimate) -> Iterator[SpectralFunction]:

@@ -8,13 +8,15 @@ from typing import Any
 from curvtool.algorithms.diagonal import DiagonalSettings, dense_diagonal, stochastic_diagonal
 from curvtool.algorithms.estimation import Report, silent
 from curvtool.config import DiagConfig
+from curvtool.pipeline.continuing import ready, recorded_sum
 from curvtool.pipeline.layers import layers_of
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Tell, opened, prepare
+from curvtool.pipeline.preparing import Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.trace import SURELY_DENSE, as_rows, demand_of
 from curvtool.results import DiagRun
+from curvtool.resuming.session import Session
 
 
 def run_diag(
@@ -24,6 +26,7 @@ def run_diag(
     directions: Any = None,
     report: Report = silent,
     tell: Tell = lambda _: None,
+    session: Session | None = None,
 ) -> DiagRun:
     """Estimate the diagonal that the config asks for.
 
@@ -33,16 +36,17 @@ def run_diag(
         directions: eigenvectors to take out exactly, shape (k, P), of numpy.
         report: told of every product.
         tell: told of every stage in a sentence.
+        session: of a run that can be continued.
 
     Returns:
         The run, ready to be stored and shown.
     """
     began = time.perf_counter()
     with computing():
-        objective, memory = opened(config, loaded)
+        objective, memory = opened(config, loaded, session)
         vectors = as_rows(directions, objective, max_hvps=config.max_hvps, passes=2)
         demand = demand_of(config, objective, memory, 0 if vectors is None else len(vectors))
-        prepared = prepare(config, objective, memory, demand, tell)
+        prepared = ready(config, objective, memory, demand, tell, session)
         settings = DiagonalSettings(
             rel_err=config.rel_err,
             max_hvps=config.max_hvps,
@@ -52,7 +56,7 @@ def run_diag(
             seed=config.compute.seed,
             noise=prepared.preflight.noise,
         )
-        operator = prepared.planned.operator
+        operator = recorded_sum(prepared.planned.operator, session)
         tell("estimating the diagonal")
         if objective.size <= min(SURELY_DENSE, config.max_hvps):
             estimate = dense_diagonal(operator, settings, report=report)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, final
 
+import torch
+
 from curvtool.config import ComputeConfig, ProblemConfig
 from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.kinks import noise_over_all
-from curvtool.operators.memory import default_memory
+from curvtool.operators.memory import DEFAULT_SHARE, default_memory
 from curvtool.operators.planning.blocks import choose_block
 from curvtool.operators.planning.planner import Planned, plan_products
 from curvtool.operators.planning.threads import choose_threads
@@ -22,6 +24,7 @@ from curvtool.pipeline.resources import choose_device, make_objective, within_me
 from curvtool.problem.objective import Evaluation, Objective
 from curvtool.problem.wording import first_line
 from curvtool.results import Plan, Preflight
+from curvtool.resuming.session import Session
 
 # The ways whose derivatives `auto` builds on, the first that is right for this model.
 _BASES = ("retained-graph", "forward-over-reverse")
@@ -66,6 +69,7 @@ class Prepared:
         preflight: that the product passed.
         planned: the operator, and why it multiplies as it does.
         given_up: sentences: what was done when memory ran out before the solve.
+        halvings: of the batches, when they were evaluated.
     """
 
     objective: Objective
@@ -75,6 +79,7 @@ class Prepared:
     preflight: Preflight
     planned: Planned
     given_up: tuple[str, ...] = ()
+    halvings: int = 0
 
     def plan(self, *, seconds_per_product: float | None) -> Plan:
         """The record of how products are made; `seconds_per_product` as it turned out."""
@@ -112,12 +117,13 @@ class Config(Protocol):
         ...
 
 
-def opened(config: Config, loaded: Loaded) -> tuple[Objective, int]:
+def opened(config: Config, loaded: Loaded, session: Session | None = None) -> tuple[Objective, int]:
     """The objective of a run, not evaluated yet, and the bytes that the run may use.
 
     Args:
         config: the run; `computing` stands around the call.
         loaded: from `load`; its module is moved and cast, so that it serves one run.
+        session: of a run that may be continued: what was free then counts, not what is free now.
 
     Returns:
         Both.
@@ -126,11 +132,21 @@ def opened(config: Config, loaded: Loaded) -> tuple[Objective, int]:
         InputError: for a device that is not there.
     """  # raised below
     device = choose_device(config.compute.device)
-    memory = config.compute.memory or default_memory(device)
+    memory = config.compute.memory or _memory(device, session)
     made = make_objective(
         loaded.problem, config.problem, config.compute, device=device, memory=memory
     )
     return made, memory
+
+
+def _memory(device: torch.device, session: Session | None) -> int:
+    """Bytes that a run may use where it is told none."""
+    now = default_memory(device)
+    then = session.decisions if session is not None else None
+    if then is None or then["memory_option"] is not None or then["device"] != str(device):
+        return now
+    before: int = then["memory"]
+    return before if before <= now / DEFAULT_SHARE else now
 
 
 def prepare(
@@ -162,6 +178,7 @@ def prepare(
 
     tell(f"evaluating the loss on {objective.num_examples:,} examples")
     evaluation = within_memory(objective, objective.evaluate, give_up)
+    halvings = objective.halvings
     busy = choose_threads(objective)
     if busy is not None:
         give_up(busy)
@@ -202,7 +219,9 @@ def prepare(
             "The noise of rounding at kinks could not be measured in float64 "
             f"({first_line(error, most=120)}): printed errors do not include it."
         )
-    return Prepared(objective, evaluation, memory, demand, checked, planned, tuple(given_up))
+    return Prepared(
+        objective, evaluation, memory, demand, checked, planned, tuple(given_up), halvings
+    )
 
 
 def _with_kinks(

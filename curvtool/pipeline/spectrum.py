@@ -13,13 +13,15 @@ from curvtool.algorithms.lanczos import lanczos
 from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.config import SpectrumConfig
+from curvtool.pipeline.continuing import ready, recorded
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened, prepare
+from curvtool.pipeline.preparing import Demand, Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sizing import expected_products, pairs_and_method, share_memory
 from curvtool.problem.objective import Objective
 from curvtool.results import EigenPairs, SpectrumRun
+from curvtool.resuming.session import Session
 
 _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
     "dense": dense,
@@ -43,12 +45,15 @@ class SizedSolve:
     demand: Demand
 
 
-def sized_solve(config: SpectrumConfig, loaded: Loaded) -> SizedSolve:
+def sized_solve(
+    config: SpectrumConfig, loaded: Loaded, session: Session | None = None
+) -> SizedSolve:
     """Choose solver, pairs and basis for the number of parameters.
 
     Args:
         config: the run; `computing` stands around the call.
         loaded: from `load`.
+        session: of a run that can be continued.
 
     Returns:
         The solve, nothing computed yet.
@@ -56,7 +61,7 @@ def sized_solve(config: SpectrumConfig, loaded: Loaded) -> SizedSolve:
     Raises:
         InputError: for more pairs than there are, or vectors that do not fit into the memory.
     """  # raised below
-    objective, memory = opened(config, loaded)
+    objective, memory = opened(config, loaded, session)
     k, method = pairs_and_method(config, objective.size)
     room = share_memory(config, objective, k, method, memory)
     demand = Demand(
@@ -74,6 +79,7 @@ def run_spectrum(
     *,
     report: Report = silent,
     tell: Tell = lambda _: None,
+    session: Session | None = None,
 ) -> SpectrumRun:
     """Compute the eigenpairs that the config asks for.
 
@@ -82,6 +88,7 @@ def run_spectrum(
         loaded: from `load`; its module is moved and cast, so that it serves one run.
         report: told of every product of the solve.
         tell: told of every stage in a sentence.
+        session: of a run that can be continued.
 
     Returns:
         The run, ready to be stored and shown.
@@ -92,8 +99,8 @@ def run_spectrum(
     """
     began = time.perf_counter()
     with computing():
-        sized = sized_solve(config, loaded)
-        prepared = prepare(config, sized.objective, sized.memory, sized.demand, tell)
+        sized = sized_solve(config, loaded, session)
+        prepared = ready(config, sized.objective, sized.memory, sized.demand, tell, session)
         settings = EigenSettings(
             k=sized.k,
             which=config.which,
@@ -108,7 +115,8 @@ def run_spectrum(
             momentum=config.momentum,
         )
         tell(f"solving by {sized.method}")
-        pairs = _SOLVERS[sized.method](prepared.planned.operator, settings, report=report)
+        operator = recorded(prepared.planned.operator, session)
+        pairs = _SOLVERS[sized.method](operator, settings, report=report)
     return SpectrumRun(
         pairs=pairs,
         **solve_record(

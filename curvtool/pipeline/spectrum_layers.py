@@ -11,14 +11,16 @@ from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.config import DEFAULT_TOP_K, SpectrumConfig
 from curvtool.errors import InputError
 from curvtool.operators.restricted import RestrictedHessian
+from curvtool.pipeline.continuing import ready, recorded
 from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened, prepare
+from curvtool.pipeline.preparing import Demand, Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing, in_bytes
 from curvtool.pipeline.sizing import WORKING_VECTORS, expected_products
 from curvtool.problem.objective import Objective
 from curvtool.results import BlockSpectra, EigenPairs, SpectrumBlocksRun
+from curvtool.resuming.session import Session
 
 # The matrix hides nothing; it is written out where that takes at most so many times the products.
 DENSE_WORTH = 3
@@ -30,6 +32,7 @@ def run_spectrum_layers(
     *,
     report: Report = silent,
     tell: Tell = lambda _: None,
+    session: Session | None = None,
 ) -> SpectrumBlocksRun:
     """Compute the eigenpairs of every layer's block, with products of shared graphs.
 
@@ -38,6 +41,7 @@ def run_spectrum_layers(
         loaded: from `load`; its module is moved and cast, so that it serves one run.
         report: told of every product.
         tell: told of every stage in a sentence.
+        session: of a run that can be continued.
 
     Returns:
         The run, ready to be stored and shown.
@@ -47,11 +51,11 @@ def run_spectrum_layers(
     """
     began = time.perf_counter()
     with computing():
-        objective, memory = opened(config, loaded)
+        objective, memory = opened(config, loaded, session)
         layers = grouped(objective.layout, config.group)
         sizes = {n: sum(objective.layout.sizes[i] for i in at) for n, at in layers.items()}
         demand = _demand(config, objective, memory, list(sizes.values()))
-        prepared = prepare(config, objective, memory, demand, tell)
+        prepared = ready(config, objective, memory, demand, tell, session)
         settings = EigenSettings(
             k=1,
             which=config.which,
@@ -66,7 +70,7 @@ def run_spectrum_layers(
         found: list[EigenPairs] = []
         for name, places in layers.items():
             tell(f"solving {name} ({sizes[name]:,} parameters)")
-            block = RestrictedHessian(prepared.planned.operator, places)
+            block = recorded(RestrictedHessian(prepared.planned.operator, places), session, name)
             k, method = _pairs_and_method(config, block.size)
             asked = replace(settings, k=k, basis=config.basis or default_basis(k, block.size))
             solve = dense if method == "dense" else lanczos

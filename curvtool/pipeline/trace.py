@@ -16,14 +16,16 @@ from curvtool.algorithms.hutchinson import hutchinson
 from curvtool.algorithms.sketched import hutch_plus_plus, xtrace
 from curvtool.config import DiagConfig, TraceConfig
 from curvtool.errors import InputError
-from curvtool.operators.hessian import HessianOperator
+from curvtool.operators.base import SumOperator
+from curvtool.pipeline.continuing import ready, recorded_sum
 from curvtool.pipeline.layers import layers_of
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened, prepare
+from curvtool.pipeline.preparing import Demand, Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing, in_bytes
 from curvtool.problem.objective import Objective
 from curvtool.results import Outcome, TraceEstimate, TraceRun
+from curvtool.resuming.session import Session
 
 # Vectors of P numbers that an estimate holds beside those of deflation or sketch.
 WORKING_VECTORS = 8
@@ -45,6 +47,7 @@ def run_trace(
     directions: Any = None,
     report: Report = silent,
     tell: Tell = lambda _: None,
+    session: Session | None = None,
 ) -> TraceRun:
     """Estimate the trace that the config asks for.
 
@@ -54,6 +57,7 @@ def run_trace(
         directions: eigenvectors to take out exactly, shape (k, P), of numpy.
         report: told of every product.
         tell: told of every stage in a sentence.
+        session: of a run that can be continued.
 
     Returns:
         The run, ready to be stored and shown.
@@ -64,11 +68,11 @@ def run_trace(
     """  # raised below
     began = time.perf_counter()
     with computing():
-        objective, memory = opened(config, loaded)
+        objective, memory = opened(config, loaded, session)
         vectors = as_rows(directions, objective, max_hvps=config.max_hvps, passes=1)
         most = most_vectors(memory, objective)
         demand = demand_of(config, objective, memory, most if vectors is None else len(vectors))
-        prepared = prepare(config, objective, memory, demand, tell)
+        prepared = ready(config, objective, memory, demand, tell, session)
         settings = TraceSettings(
             rel_err=config.rel_err,
             abs_err=config.abs_err,
@@ -84,7 +88,7 @@ def run_trace(
             noise=prepared.preflight.noise,
         )
         tell("estimating the trace")
-        operator = prepared.planned.operator
+        operator = recorded_sum(prepared.planned.operator, session)
         estimate = _weighted(_estimate(config, operator, settings, vectors, report), objective)
     return TraceRun(
         estimate=estimate,
@@ -104,7 +108,7 @@ def _weighted(estimate: TraceEstimate, objective: Objective) -> TraceEstimate:
 
 def _estimate(
     config: TraceConfig,
-    operator: HessianOperator,
+    operator: SumOperator,
     settings: TraceSettings,
     vectors: Tensor | None,
     report: Report,

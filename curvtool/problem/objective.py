@@ -58,6 +58,9 @@ class Objective:
 
     The batches' weights are read in the first `evaluate`, which costs one gradient and one
     vector of P numbers; the model stands in eval mode unless `train_mode`.
+
+    Attributes:
+        halvings: how often the batches were divided in two.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Objective:
         self._total_weight = 0.0
         self._loss = 0.0
         self._twice = partial(twice_differentiable, dtype=dtype)
+        self.halvings = 0
 
     @property
     def size(self) -> int:
@@ -319,6 +323,7 @@ class Objective:
         ):
             return False
         self._data = halved
+        self.halvings += 1
         if self._weights is not None:
             self._weights = tuple(weights)
         return True

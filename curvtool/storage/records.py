@@ -32,23 +32,28 @@ def read_problem(file: Any) -> ProblemSummary:
 def read_plan(file: Any) -> Plan:
     """Read the attribute `plan`; files of earlier versions lack what was foreseen."""
     values = read_json(file, "plan")
+    return as_record(Plan, {**values, **as_planned(values)})
+
+
+def as_planned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The records inside a plan: its `forecast` and its `trials`."""
     forecast = values.get("forecast")
-    return as_record(
-        Plan,
-        {
-            **values,
-            "forecast": None if forecast is None else as_record(Forecast, forecast),
-            "trials": tuple(
-                as_record(WayTrial, {**trial, "verdict": Verdict(trial["verdict"])})
-                for trial in values.get("trials", ())
-            ),
-        },
-    )
+    return {
+        "forecast": None if forecast is None else as_record(Forecast, forecast),
+        "trials": tuple(
+            as_record(WayTrial, {**trial, "verdict": Verdict(trial["verdict"])})
+            for trial in values.get("trials", ())
+        ),
+    }
 
 
 def read_preflight(file: Any) -> Preflight:
     """Read the attribute `preflight`."""
-    values = read_json(file, "preflight")
+    return as_preflight(read_json(file, "preflight"))
+
+
+def as_preflight(values: Mapping[str, Any]) -> Preflight:
+    """The record with its checks."""
     checks = tuple(as_record(Check, check) for check in values["checks"])
     return as_record(Preflight, {**values, "checks": checks})
 

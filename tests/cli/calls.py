@@ -70,12 +70,20 @@ def spawn(
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below `folder` with its content."""
+    """Every file below `folder` with its content, but what a run says of itself."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and not path.name.endswith(".status.json")
     }
+
+
+def left(folder: Path) -> list[str]:
+    """Names of what lies in `folder`, but the status of runs."""
+    names = sorted(path.name for path in folder.iterdir())
+    return [name for name in names if not name.endswith(".status.json")]
 
 
 def refused(*arguments: str | Path, code: ExitCode = ExitCode.UNUSABLE_INPUT) -> Ended:

@@ -466,7 +466,9 @@ def test_a_disk_that_fills_up_loses_no_result(
     assert ended.code == ExitCode.UNUSABLE_INPUT
     assert "No space left on device" in ended.sentence
     assert json.loads(ended.out)["all_converged"] is True
-    assert not list(Path().glob("*net.spectrum*"))
+    assert [path.name for path in Path().glob("*net.spectrum*")] == ["net.spectrum.h5.status.json"]
+    monkeypatch.undo()
+    assert call(*problem, "--json").code == ExitCode.DONE
 
 
 # ---- show ---------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import torch
 from curvtool.algorithms.probes import QUADRATURE, probe
 from curvtool.errors import ExitCode
 from curvtool.results import FloatArray
-from tests.cli.calls import MLP, Ended, call, refusal
+from tests.cli.calls import MLP, Ended, call, left, refusal
 
 FILE = "digits_mlp.density.h5"
 QUICK = (str(MLP), "--max-examples", "60", "--batch-size", "20")
@@ -93,7 +93,7 @@ def test_a_density_prints_a_report_and_leaves_one_file(printed: tuple[Path, Ende
     assert max(map(len, ended.out.splitlines())) <= 80
     assert "\x1b" not in ended.out
     assert all(line.startswith("curvtool: ") for line in ended.err.splitlines())
-    assert [path.name for path in folder.iterdir()] == [FILE]
+    assert left(folder) == [FILE]
     assert call("show", folder / FILE).out == ended.out
     again = call(*SHORT, "-o", folder / FILE)
     assert again.out == ended.out

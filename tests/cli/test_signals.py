@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from curvtool.cli import guard
-from curvtool.errors import ExitCode
+from curvtool.errors import ExitCode, Interrupted
 from curvtool.results import Outcome
 from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
-from tests.cli.calls import CHECKPOINTS, QUICK, command, environment
+from tests.cli.calls import CHECKPOINTS, QUICK, command, environment, left
 
 # Far more products than anybody will wait for.
 LONG = (
@@ -51,7 +51,13 @@ def wait_for(process: subprocess.Popen[str], word: str) -> str:
 
 @pytest.mark.parametrize(
     ("stage", "number"),
-    [("loading", signal.SIGTERM), ("solving", signal.SIGINT), ("solving", signal.SIGTERM)],
+    [
+        ("loading", signal.SIGTERM),
+        ("loading", signal.SIGUSR1),
+        ("solving", signal.SIGINT),
+        ("solving", signal.SIGUSR2),
+        ("solving", signal.SIGTERM),
+    ],
 )
 def test_a_signal_ends_a_run_in_good_order(
     tmp_path: Path, stage: str, number: signal.Signals
@@ -62,22 +68,24 @@ def test_a_signal_ends_a_run_in_good_order(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == ExitCode.INTERRUPTED
-    assert err.startswith(f"curvtool: Interrupted by {number.name}.")
+    assert err.splitlines()[-1].startswith(f"curvtool: Interrupted by {number.name}.")
     assert "Traceback" not in err
     assert not out
-    assert not list(tmp_path.iterdir())
+    saved = "digits_cnn.spectrum.h5.state"
+    assert left(tmp_path) == ([saved] if stage == "solving" else [])
+    assert ("saved in" in err) is (stage == "solving")
 
 
 def test_a_second_signal_ends_a_process_that_hangs() -> None:
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         guard.catch_signals()
-        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+        with pytest.raises(Interrupted, match="SIGTERM"):
             signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
         # Whoever swallowed the exception meets it again at the next step.
-        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+        with pytest.raises(Interrupted, match="SIGTERM"):
             guard.end_if_interrupted()
     finally:
         guard._received.clear()
@@ -96,12 +104,33 @@ def test_a_signal_while_the_file_is_written_waits_for_its_end() -> None:
             done.append("the work")
 
     try:
-        with pytest.raises(guard.Interrupted, match="SIGTERM"):
+        with pytest.raises(Interrupted, match="SIGTERM"):
             work()
         assert done == ["the work"]
         assert signal.getsignal(signal.SIGTERM) is before
     finally:
         guard._received.clear()
+
+
+def test_signals_wait_for_a_boundary_and_a_second_interrupt_does_not() -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    handlers = {n: signal.getsignal(n) for n in numbers}
+    try:
+        guard.catch_signals()
+        with guard.waiting(lambda: True):
+            assert guard.received() is None
+            for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+                signal.raise_signal(number)
+            guard.end_if_interrupted()
+            assert guard.received() == "SIGUSR1"
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        with pytest.raises(Interrupted, match="SIGUSR1"):
+            guard.end_if_interrupted()
+    finally:
+        guard._received.clear()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 KILLER = """
@@ -117,6 +146,7 @@ run(["show", "absent.h5"])
 
 path = Path("digits_mlp.spectrum.h5")
 partial = Path(f".{path.name}.partial")
+state, status_file = Path(f"{path}.state"), Path(f"{path}.status.json")
 draw = random.Random(0)
 
 def start():
@@ -137,14 +167,14 @@ for _ in range(24):
     time.sleep(draw.uniform(0.3, 1.05) * seconds)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    assert set(Path().iterdir()) <= {path, partial}, list(Path().iterdir())
+    assert set(Path().iterdir()) <= {path, partial, state, status_file}, list(Path().iterdir())
     if path.exists():
         assert read_spectrum(path).pairs.outcome.value == "converged"
         found += 1
         path.unlink()
 _, status = os.waitpid(start(), 0)  # what a kill left behind is no obstacle
 assert status == 0
-assert list(Path().iterdir()) == [path]
+assert set(Path().iterdir()) == {path, status_file}
 print(found)
 """
 

@@ -96,19 +96,38 @@ def embedded(v: Mapping[int, Tensor], objective: Objective) -> Pieces:
     return [v[i] if i in v else torch.zeros_like(p) for i, p in enumerate(objective.parameters)]
 
 
+@final
+class Sum:
+    """A running sum of batches' parts.
+
+    Attributes:
+        total: of the parts so far; None before the first.
+    """
+
+    def __init__(self, total: Pieces | None = None) -> None:
+        self.total = total
+        self._own = total is not None
+
+    def add(self, part: Pieces) -> None:
+        """Add a batch's part."""
+        if self.total is None:
+            self.total = part
+        elif self._own:
+            for a, b in zip(self.total, part, strict=True):
+                a.add_(b)
+        else:
+            # The first sum is a new tensor: a part may be expanded, or belong to somebody else.
+            self.total = [a + b for a, b in zip(self.total, part, strict=True)]
+            self._own = True
+
+
 def summed(parts: Iterable[Pieces]) -> Pieces:
     """The sum of the batches' parts, of which there is at least one."""
-    rest = iter(parts)
-    first = next(rest)
-    second = next(rest, None)
-    if second is None:
-        return first
-    # The first sum is a new tensor: a part may be expanded, or belong to somebody else.
-    total = [a + b for a, b in zip(first, second, strict=True)]
-    for part in rest:
-        for a, b in zip(total, part, strict=True):
-            a.add_(b)
-    return total
+    found = Sum()
+    for part in parts:
+        found.add(part)
+    assert found.total is not None
+    return found.total
 
 
 def detached(tangents: Sequence[Tensor | None], parameters: Pieces) -> Pieces:

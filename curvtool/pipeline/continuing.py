@@ -1,0 +1,193 @@
+"""A solve that is ready to go on: as an earlier run prepared it, or prepared now.
+
+What an earlier run measured is not measured again, so that sums are made in the same order and a
+run that was interrupted ends with the bits of one that was not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from curvtool.operators.base import SumOperator, SymmetricOperator
+from curvtool.operators.hessian import HessianOperator
+from curvtool.operators.planning.planner import Planned
+from curvtool.operators.recorded import Recorded, RecordedSum
+from curvtool.operators.restricted import RestrictedHessian
+from curvtool.operators.workers import Workers
+from curvtool.pipeline.preparing import Config, Demand, Prepared, Tell, prepare
+from curvtool.pipeline.resources import in_bytes, within_memory
+from curvtool.problem.objective import Objective
+from curvtool.resuming.session import Session, planned_of, preflight_of
+
+# More than any machine has; without a limit what is kept would not be counted.
+_NO_LIMIT = 2**62
+TO_ROUNDING = "the result will be that of an uninterrupted run to rounding, not to the bit"
+
+
+def ready(
+    config: Config,
+    objective: Objective,
+    memory: int,
+    demand: Demand,
+    tell: Tell,
+    session: Session | None,
+) -> Prepared:
+    """Evaluate, check and plan, or take that over from an earlier run.
+
+    Args:
+        config: the run; `computing` stands around the call.
+        objective: from `opened`.
+        memory: bytes that the run may use.
+        demand: of the solve.
+        tell: told of every stage in a sentence.
+        session: of a run that can be continued; None for one that cannot.
+
+    Returns:
+        All that the solve needs.
+
+    Raises:
+        InputError: when model, data or limits cannot be used.
+        PreflightError: when the product is not that of a Hessian.
+    """  # raised below
+    decisions = None if session is None else session.decisions
+    if decisions is not None and decisions["device"] != str(objective.device):
+        tell(f"continuing on {objective.device}, no longer on {decisions['device']}: {TO_ROUNDING}")
+        decisions = None
+    if decisions is None:
+        prepared = prepare(config, objective, memory, demand, tell)
+    else:
+        prepared = _taken_over(objective, memory, demand, decisions, tell)
+    if session is not None:
+        given = config.compute.memory
+        session.begin(lambda: _decided(prepared, given))
+    return prepared
+
+
+def recorded(
+    operator: HessianOperator | RestrictedHessian, session: Session | None, label: str = ""
+) -> SymmetricOperator:
+    """The operator with its products on record, and the sums over batches inside them.
+
+    Args:
+        operator: of the whole, or of a block.
+        session: None where nothing is recorded.
+        label: of a block.
+
+    Returns:
+        An operator with the same products.
+    """
+    if session is None:
+        return operator
+    if isinstance(operator, RestrictedHessian):
+        operator.whole.recorder = session.recorder
+        return Recorded(operator, session.recorder, f"{label}: ")
+    operator.recorder = session.recorder
+    return RecordedSum(operator, session.recorder)
+
+
+def recorded_sum(operator: HessianOperator, session: Session | None) -> SumOperator:
+    """The same of the whole, which is a sum of terms."""
+    if session is None:
+        return operator
+    operator.recorder = session.recorder
+    return RecordedSum(operator, session.recorder)
+
+
+def _decided(prepared: Prepared, memory_option: int | None) -> dict[str, Any]:
+    """All that a run which continues this one does not measure again, as JSON values."""
+    operator, planned = prepared.planned.operator, prepared.planned
+    objective = prepared.objective
+    return {
+        "device": str(objective.device),
+        "threads": torch.get_num_threads(),
+        "memory": prepared.memory,
+        "memory_option": memory_option,
+        "loss": prepared.evaluation.loss,
+        "halvings_before": prepared.halvings,
+        "halvings": objective.halvings,
+        "way": operator.way,
+        "rest": operator.rest,
+        "kept": len(operator.kept),
+        "bytes_kept": operator.bytes_kept,
+        "workers": operator.workers.count if operator.workers else 0,
+        "block": operator.block,
+        "given_up": [*prepared.given_up, *operator.adjustments],
+        "reason": planned.reason,
+        "forecast": asdict(planned.forecast),
+        "trials": [asdict(trial) for trial in planned.trials],
+        "seconds": planned.seconds,
+        "noise": planned.noise,
+        "preflight": asdict(prepared.preflight),
+    }
+
+
+def _taken_over(
+    objective: Objective,
+    memory: int,
+    demand: Demand,
+    decisions: Mapping[str, Any],
+    tell: Tell,
+) -> Prepared:
+    given_up: list[str] = list(decisions["given_up"])
+
+    def give_up(sentence: str) -> None:
+        given_up.append(sentence)
+        tell(f"{sentence.rstrip('.')}: {TO_ROUNDING}")
+
+    threads = decisions["threads"]
+    if threads > torch.get_num_threads():
+        tell(f"there are {torch.get_num_threads()} threads, no longer {threads}: {TO_ROUNDING}")
+    else:
+        torch.set_num_threads(threads)
+    _halve(objective, decisions["halvings_before"])
+    tell(f"continuing: evaluating the loss on {objective.num_examples:,} examples")
+    evaluation = within_memory(objective, objective.evaluate, give_up)
+    if evaluation.loss != decisions["loss"]:
+        tell(f"this machine rounds the loss otherwise: {TO_ROUNDING}")
+    before = objective.halvings
+    _halve(objective, decisions["halvings"] - objective.halvings)
+    kept, room = decisions["kept"], memory - demand.basis_bytes - demand.vector_bytes
+    fits = decisions["bytes_kept"] <= room
+    if not fits:
+        tell(
+            f"what is kept of {kept} batches takes {in_bytes(decisions['bytes_kept'])}, and there "
+            f"is room for {in_bytes(max(0, room))}: {TO_ROUNDING}"
+        )
+    operator = HessianOperator(
+        objective,
+        way=decisions["way"],
+        rest=decisions["rest"],
+        graph_memory=_NO_LIMIT if fits else max(0, room),
+        most_kept=kept,
+        tell=tell,
+    )
+    if decisions["workers"] and operator.concurrent:
+        operator.workers = Workers(decisions["workers"], operator.dtype)
+    operator.block = decisions["block"]
+    planned = Planned(
+        operator=operator,
+        reason=decisions["reason"],
+        seconds=decisions["seconds"],
+        noise=decisions["noise"],
+        **planned_of(decisions),
+    )
+    preflight = preflight_of(decisions)
+    return Prepared(
+        objective=objective,
+        evaluation=evaluation,
+        memory=memory,
+        demand=demand,
+        preflight=preflight,
+        planned=planned,
+        given_up=tuple(given_up),
+        halvings=before,
+    )
+
+
+def _halve(objective: Objective, times: int) -> None:
+    for _ in range(times):
+        objective.halve_batches()

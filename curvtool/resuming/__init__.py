@@ -1,0 +1,1 @@
+"""Runs that survive their process: what is saved, when, and how it is given back."""
