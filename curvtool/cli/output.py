@@ -6,11 +6,14 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curvtool.config import DEFAULT_TOP_K
 from curvtool.errors import InputError
 from curvtool.storage.file import Foreign, RunHeader, peek
+
+if TYPE_CHECKING:
+    from curvtool.pipeline import Loaded
 
 _OTHERWISE = {"all_pairs": "--all", "checkpoint_sha256": "the checkpoint's content"} | {
     "data_sha256": "the data's content",
@@ -249,3 +252,8 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def identity_of(loaded: Loaded) -> Mapping[str, Any]:
+    """Hashes and spec: what a request is asked of."""
+    return {**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()}
