@@ -5,6 +5,8 @@ Letters: P parameters, m rows of a basis.
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch import Tensor
 
@@ -74,6 +76,35 @@ def _subtracted(V_mP: Tensor, c_m: Tensor, w_P: Tensor) -> tuple[Tensor, Tensor]
         torch.addmv(w_P[begin : begin + RUN], V.T, c_m, alpha=-1, out=left)
         components_m += V @ left
     return left_P, components_m
+
+
+def orthogonalization_seconds(
+    rows: int, size: int, *, dtype: torch.dtype, device: torch.device
+) -> float:
+    """What `orthogonalized` takes against so many rows, measured on a few.
+
+    Args:
+        rows: of the basis.
+        size: P.
+        dtype: of the basis.
+        device: where it lies.
+
+    Returns:
+        Seconds. Costs three calls with rows of 64 MB together, or one row.
+    """
+    few = max(1, min(rows, 2**26 // (size * dtype.itemsize)))
+    if not rows:
+        return 0.0
+    V_mP = torch.full((few, size), size**-0.5, dtype=dtype, device=device)
+    w_P = V_mP[0].clone()
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        orthogonalized(V_mP, w_P)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - began)
+    return min(times) * rows / few
 
 
 def combination(V_mP: Tensor, c_m: Tensor) -> Tensor:

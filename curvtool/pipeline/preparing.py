@@ -9,6 +9,7 @@ from typing import Protocol, final
 
 import torch
 
+from curvtool.algorithms.linalg import orthogonalization_seconds
 from curvtool.config import ComputeConfig, ProblemConfig
 from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.hessian import HessianOperator
@@ -48,12 +49,14 @@ class Demand:
         basis_bytes: memory of the vectors that it keeps.
         vector_bytes: of the vectors beside them.
         blocks: whether it multiplies many vectors at once.
+        rows: vectors of the basis that a product's result is orthogonalised against, on average.
     """
 
     products: int
     basis_bytes: int
     vector_bytes: int
     blocks: bool = False
+    rows: int = 0
 
 
 @final
@@ -206,6 +209,10 @@ def prepare(
     if demand.blocks:
         room = graphs - planned.operator.bytes_kept
         choose_block(planned.operator, products=products, memory=room)
+    beside = orthogonalization_seconds(
+        demand.rows, objective.size, dtype=objective.dtype, device=objective.device
+    )
+    planned = replace(planned, forecast=planned.forecast.with_beside(beside))
     if planned.noise:
         source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
         checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)

@@ -156,3 +156,8 @@ def expected_products(method: str, k: int, size: int, max_hvps: int) -> int:
         "lobpcg": 40 * k,
     }[method]
     return guess if method == "dense" else min(guess, max_hvps)
+
+
+def average_rows(products: int, basis: int) -> int:
+    """Rows of a Lanczos basis at an average step: it fills once, and half of it at restarts."""
+    return products // 2 if products <= basis else 3 * basis // 4

@@ -18,7 +18,7 @@ from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Demand, Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
-from curvtool.pipeline.sizing import expected_products, pairs_and_method, share_memory
+from curvtool.pipeline.sizing import average_rows, expected_products, pairs_and_method, share_memory
 from curvtool.problem.objective import Objective
 from curvtool.results import EigenPairs, SpectrumRun
 from curvtool.resuming.session import Session
@@ -64,11 +64,13 @@ def sized_solve(
     objective, memory = opened(config, loaded, session)
     k, method = pairs_and_method(config, objective.size)
     room = share_memory(config, objective, k, method, memory)
+    products = expected_products(method, k, objective.size, config.max_hvps)
     demand = Demand(
-        products=expected_products(method, k, objective.size, config.max_hvps),
+        products=products,
         basis_bytes=room.basis_bytes,
         vector_bytes=room.vector_bytes,
         blocks=method == "dense",
+        rows=average_rows(products, room.basis) if method == "lanczos" else 0,
     )
     return SizedSolve(objective, memory, k, method, room.basis, demand)
 

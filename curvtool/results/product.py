@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class Verdict(enum.Enum):
@@ -68,7 +68,7 @@ class Forecast:
 
     Attributes:
         products: products that it reckons with: a guess, since the spectrum decides.
-        seconds_per_product: over the whole dataset.
+        seconds_per_product: over the whole dataset, with what the solver does beside it.
         seconds: of the whole solve, graphs and compilation included.
         bytes: most memory at any time beyond model, data and libraries.
     """
@@ -77,6 +77,14 @@ class Forecast:
     seconds_per_product: float
     seconds: float
     bytes: int
+
+    def with_beside(self, seconds: float) -> Forecast:
+        """The forecast of a solver that takes so many seconds beside every product."""
+        return replace(
+            self,
+            seconds_per_product=self.seconds_per_product + seconds,
+            seconds=self.seconds + seconds * self.products,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from curvtool.algorithms import linalg
 from curvtool.algorithms.linalg import (
     RUN,
     gaussian,
@@ -79,3 +80,30 @@ def test_a_start_is_orthogonal_or_none_where_nothing_is_left() -> None:
     assert start is not None
     assert np.allclose(np.abs(start.numpy()), [0, 0, 0, 1], atol=10 * EPS64)
     assert orthonormal_start(torch.eye(4, dtype=torch.float64), seed=0, stream=0) is None
+
+
+@pytest.mark.parametrize(("rows", "tried"), [(1, 1), (5, 5), (300, 64)])
+def test_orthogonalising_is_timed_on_few_rows_and_reckoned_for_all(
+    rows: int, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    clock = iter(range(100))
+
+    def remember(V_mP: torch.Tensor, w_P: torch.Tensor) -> None:
+        seen.append(len(V_mP))
+
+    monkeypatch.setattr(linalg, "orthogonalized", remember)
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    # 64 rows of 2^18 numbers are 64 MB; each call takes a second of this clock.
+    found = linalg.orthogonalization_seconds(
+        rows, 2**18, dtype=torch.float32, device=torch.device("cpu")
+    )
+    assert seen == [tried] * 3
+    assert found == rows / tried
+
+
+def test_no_rows_take_no_time() -> None:
+    assert (
+        linalg.orthogonalization_seconds(0, 9, dtype=torch.float64, device=torch.device("cpu"))
+        == 0.0
+    )

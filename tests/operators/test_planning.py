@@ -20,7 +20,7 @@ from curvtool.operators.planning.trials import FirstBatch, Trial, apart
 from curvtool.operators.ways.compile_probe import CompileFailure, CompileReport
 from curvtool.operators.ways.registry import WAYS, way_named
 from curvtool.operators.ways.reverse import graph_bytes
-from curvtool.results import Verdict, WayTrial
+from curvtool.results import Forecast, Verdict, WayTrial
 from tests.objectives import CASES, normal
 
 EPS = torch.finfo(torch.float64).eps
@@ -77,6 +77,12 @@ def test_two_batches_kept_and_two_rebuilt() -> None:
     assert cost.seconds_per_product == 2 * 2.0 + 2 * 3.0
     assert cost.setup == 1.0 + 0.7 * 2.0
     assert cost.forecast(reserved=11).bytes == 11 + 200 + 50
+
+
+def test_what_a_solver_does_beside_its_products_is_added_to_each() -> None:
+    forecast = Forecast(products=10, seconds_per_product=2.0, seconds=25.0, bytes=7)
+    beside = Forecast(products=10, seconds_per_product=2.5, seconds=30.0, bytes=7)
+    assert forecast.with_beside(0.5) == beside
 
 
 @pytest.mark.parametrize("way", [name for name in WAYS if name not in {"compiled", "linearized"}])
