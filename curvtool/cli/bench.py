@@ -90,8 +90,7 @@ def _compared(
 ) -> BenchRun:
     """Figures of this moment, measured anew even where the file holds the same request's."""
     progress.tell("loading")
-    from curvtool.cli.output import refuse_another_request
-    from curvtool.cli.running import identity_of
+    from curvtool.cli.output import identity_of, refuse_another_request
     from curvtool.pipeline import load, run_bench
 
     loaded = load(config, working_directory=Path.cwd())

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from curvtool.cli.guard import received, waiting
-from curvtool.cli.output import as_text, differing
-from curvtool.cli.running import identity_of
+from curvtool.cli.output import as_text, differing, identity_of
 from curvtool.errors import CurvtoolError, InputError, Interrupted
 from curvtool.resuming.saving import Schedule
 from curvtool.resuming.session import Session

@@ -6,11 +6,14 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curvtool.config import DEFAULT_TOP_K
 from curvtool.errors import InputError
 from curvtool.storage.file import Foreign, RunHeader, peek
+
+if TYPE_CHECKING:
+    from curvtool.pipeline import Loaded
 
 _OTHERWISE = {"all_pairs": "--all", "checkpoint_sha256": "the checkpoint's content"} | {
     "data_sha256": "the data's content",
@@ -103,6 +106,11 @@ def finished_before(
     spent = found.config.get("max_hvps")
     ended = found.outcome != "max_hvps"
     return ended or (isinstance(spent, int) and max_hvps is not None and spent >= max_hvps)
+
+
+def identity_of(loaded: Loaded) -> Mapping[str, Any]:
+    """Hashes and spec: what a request is asked of."""
+    return {**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()}
 
 
 def refuse_another_request(

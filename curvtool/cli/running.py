@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
@@ -106,11 +106,6 @@ def run_command(
     return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
 
 
-def identity_of(loaded: Loaded) -> Mapping[str, Any]:
-    """Hashes and spec: what a request is asked of."""
-    return {**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()}
-
-
 def _loaded(config: Config, path: Path, progress: ProgressDisplay) -> Loaded:
     """The problem; torch is imported here, not before."""
     progress.tell("loading")
@@ -132,7 +127,7 @@ def _stored(
 ) -> Run | None:
     """The run where it is there already; else the path can be written."""
     from curvtool.cli.continuing import forget_state
-    from curvtool.cli.output import finished_before, require_writable
+    from curvtool.cli.output import finished_before, identity_of, require_writable
 
     if not force and finished_before(
         path,
