@@ -45,6 +45,7 @@ class Continuation:
     def done(self) -> None:
         """The output is written: the state has served."""
         self.finished = True
+        self.session.solving = False
         self.session.close()
         self._folder.remove()
         self._status.tell("done")

@@ -119,7 +119,7 @@ def _run(config: DensityConfig, path: Path, common: Long, *, force: bool) -> Exi
     from curvtool.results import Outcome
     from curvtool.storage.density import read_density, write_density
 
-    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> DensityRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session) -> DensityRun:
         from curvtool.pipeline import run_density
 
         drawn = None if config.outliers is None else eigenvalues_of(config.outliers, config, loaded)

@@ -83,7 +83,7 @@ def _run(config: DiagConfig, path: Path, common: Long, *, force: bool) -> ExitCo
     from curvtool.report.verdicts import diag_met
     from curvtool.storage.diag import read_diag, write_diag
 
-    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> DiagRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session) -> DiagRun:
         from curvtool.pipeline import run_diag
 
         directions = (

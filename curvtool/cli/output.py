@@ -112,6 +112,11 @@ def finished_before(
     return ended or (isinstance(spent, int) and max_hvps is not None and spent >= max_hvps)
 
 
+def identity_of(loaded: Loaded) -> Mapping[str, Any]:
+    """Hashes and spec: what a request is asked of."""
+    return {**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()}
+
+
 def refuse_another_request(
     path: Path, request: str, *, config: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> RunHeader | None:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 from curvtool.errors import ExitCode
 
 if TYPE_CHECKING:
-    from curvtool.cli.common import Common
+    from curvtool.cli.common import Long
+    from curvtool.cli.continuing import Continuation
     from curvtool.cli.progress import ProgressDisplay
     from curvtool.pipeline import Loaded
     from curvtool.pipeline.loading import Config
+    from curvtool.resuming.session import Session
 
 Run = TypeVar("Run")
 
@@ -34,7 +36,7 @@ class Kind(Generic[Run]):
         enough: whether a finished run that lies there answers what is asked now.
     """
 
-    compute: Callable[[Loaded, ProgressDisplay, Any], Run]
+    compute: Callable[[Loaded, ProgressDisplay, Session], Run]
     read: Callable[[Path], Run]
     write: Callable[[Path, Run], None]
     converged: Callable[[Run], bool]
@@ -44,7 +46,7 @@ class Kind(Generic[Run]):
 def run_command(
     config: Config,
     path: Path,
-    common: Common,
+    common: Long,
     kind: Kind[Run],
     *,
     force: bool,
@@ -63,7 +65,6 @@ def run_command(
     Returns:
         DONE, or NOT_CONVERGED.
     """
-    from curvtool.cli.common import Long
     from curvtool.cli.console import result_console, say
     from curvtool.cli.guard import finishing
     from curvtool.cli.progress import progress_display
@@ -78,31 +79,26 @@ def run_command(
         ):
             loaded = _loaded(config, path, progress)
             run = _stored(config, path, kind, loaded, force=force, max_hvps=max_hvps)
-            is_new = run is None
-            continued = None
+            continued: Continuation | None = None
             if run is None:
-                if isinstance(common, Long):
-                    from curvtool.cli.continuing import continuation
+                from curvtool.cli.continuing import continuation
 
-                    continued = open_state.enter_context(
-                        continuation(
-                            config, path, loaded, common, progress, began=began, force=force
-                        )
-                    )
-                run = kind.compute(loaded, progress, continued.session if continued else None)
+                continued = open_state.enter_context(
+                    continuation(config, path, loaded, common, progress, began=began, force=force)
+                )
+                run = kind.compute(loaded, progress, continued.session)
         try:
-            if is_new:
+            if continued is not None:
                 with finishing():
                     kind.write(path, run)
-                    if continued is not None:
-                        continued.done()
+                    continued.done()
         finally:  # a full disk or a signal must not cost what was computed
             shown: Any = run
             print_run(
                 shown, as_json=common.as_json, verbose=common.verbose, console=result_console()
             )
     if not common.quiet:
-        say(f"{'written to' if is_new else 'already in'} {path}")
+        say(f"{'already in' if continued is None else 'written to'} {path}")
     return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
 
 

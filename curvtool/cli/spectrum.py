@@ -153,7 +153,7 @@ def _run(config: SpectrumConfig, path: Path, common: Long, *, force: bool) -> Ex
     from curvtool.results import Outcome, SpectrumRun
     from curvtool.storage.spectrum import read_spectrum, write_spectrum
 
-    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> SpectrumRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session) -> SpectrumRun:
         from curvtool.pipeline import run_spectrum
 
         return run_spectrum(
@@ -181,9 +181,7 @@ def _run_layers(config: SpectrumConfig, path: Path, common: Long, *, force: bool
     from curvtool.results import SpectrumBlocksRun
     from curvtool.storage.spectrum_layers import read_spectrum_layers, write_spectrum_layers
 
-    def compute(
-        loaded: Loaded, progress: ProgressDisplay, session: Session | None
-    ) -> SpectrumBlocksRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session) -> SpectrumBlocksRun:
         from curvtool.pipeline import run_spectrum_layers
 
         return run_spectrum_layers(

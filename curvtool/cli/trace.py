@@ -128,7 +128,7 @@ def _run(config: TraceConfig, path: Path, common: Long, *, force: bool) -> ExitC
     from curvtool.report.verdicts import trace_met
     from curvtool.storage.trace import read_trace, write_trace
 
-    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session | None) -> TraceRun:
+    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session) -> TraceRun:
         from curvtool.pipeline import run_trace
 
         directions = (

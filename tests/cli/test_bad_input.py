@@ -461,13 +461,13 @@ def test_a_disk_that_fills_up_loses_no_result(
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    ended = call(*problem, "--json")
+    with monkeypatch.context() as changed:
+        changed.setattr(os, "fsync", full)
+        ended = call(*problem, "--json")
     assert ended.code == ExitCode.UNUSABLE_INPUT
     assert "No space left on device" in ended.sentence
     assert json.loads(ended.out)["all_converged"] is True
     assert [path.name for path in Path().glob("*net.spectrum*")] == ["net.spectrum.h5.status.json"]
-    monkeypatch.undo()
     assert call(*problem, "--json").code == ExitCode.DONE
 
 
