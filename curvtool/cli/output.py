@@ -257,8 +257,3 @@ def write_text(path: Path, text: str) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def identity_of(loaded: Loaded) -> Mapping[str, Any]:
-    """Hashes and spec: what a request is asked of."""
-    return {**loaded.problem.hashes, "spec": loaded.problem.spec.as_dict()}
