@@ -29,7 +29,7 @@ def skip_unused(objective: Objective) -> None:
     for index in range(objective.num_batches):
         if not unreached:
             return
-        with twice_differentiable():
+        with twice_differentiable(dtype=objective.dtype):
             value = objective.loss(objective.module, objective.batch(index))
             if value.weight <= 0 or not value.mean.requires_grad:
                 continue

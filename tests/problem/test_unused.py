@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,16 @@ class Spare(nn.Module):
         return out * self.late if bool((x[:, 0] > 1).any()) else out
 
 
-def objective(weight_decay: float = 0.0, patterns: tuple[str, ...] = ()) -> Objective:
+def objective(
+    weight_decay: float = 0.0,
+    patterns: tuple[str, ...] = (),
+    build: Callable[[], nn.Module] = Spare,
+) -> Objective:
     x = normal(N, 3)
     x[:, 0] = x[:, 0].clamp(max=0.9)
     x[-1, 0] = 2.0  # in the last batch
     return Objective(
-        seeded(Spare).double(),
+        seeded(build).double(),
         builtin("cross_entropy"),
         batches((x, labels(2, N)), 7),
         device=CPU,
@@ -91,6 +96,20 @@ def test_what_is_left_out_is_said_and_stays_out_of_copies() -> None:
     ]
     assert part.sample(5, dtype=torch.float32).layout.names == part.layout.names
     assert not any(p.requires_grad for p in copied(part.module).get_submodule("spare").parameters())
+
+
+class WithState(Spare):
+    """Makes a matrix of no dtype in particular, as recurrent models make their first state."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x @ torch.eye(3))
+
+
+def test_in_float64_the_model_runs_as_it_does_in_the_objective() -> None:
+    found = objective(build=WithState)
+    skip_unused(found)
+    assert found.size == 53 - 25
+    found.evaluate()
 
 
 def test_nothing_unused_changes_nothing() -> None:
