@@ -80,13 +80,12 @@ def recorded(
     Returns:
         An operator with the same products.
     """
+    if isinstance(operator, HessianOperator):
+        return recorded_sum(operator, session)
     if session is None:
         return operator
-    if isinstance(operator, RestrictedHessian):
-        operator.whole.recorder = session.recorder
-        return Recorded(operator, session.recorder, f"{label}: ")
-    operator.recorder = session.recorder
-    return RecordedSum(operator, session.recorder)
+    operator.whole.recorder = session.recorder
+    return Recorded(operator, session.recorder, f"{label}: ")
 
 
 def recorded_sum(operator: HessianOperator, session: Session | None) -> SumOperator:

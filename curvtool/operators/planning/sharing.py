@@ -87,7 +87,7 @@ def _halvings(objective: Objective, threads: int, batches: float) -> list[int]:
     while batches * 2**least < threads:
         least += 1
     examples = objective.examples(objective.active[0])
-    dividable = 0 if objective.train_mode else examples.bit_length()
+    dividable = 0 if objective.couples else examples.bit_length()
     return [
         halvings
         for halvings in (least, least + 1)
@@ -131,8 +131,7 @@ def _kept(objective: Objective, trial: Trial, most: int) -> Keeper:
     assert trial.way.keeper is not None
     keeper = trial.way.keeper(objective)
     for index in objective.active[:most]:
-        with objective.missing_derivatives_named(index):
-            keeper.keep(index, room=sys.float_info.max)
+        keeper.keep(index, room=sys.float_info.max)
     return keeper
 
 
