@@ -62,10 +62,10 @@ def silence_stdout() -> None:
 
 def say(sentence: str) -> None:
     """A line about the run."""
-    write_line(f"curvtool: {as_text(sentence)}")
+    write_line(f"curvtool: {printable(sentence)}")
 
 
-def as_text(sentence: str) -> str:
+def printable(sentence: str) -> str:
     """A sentence fit for a terminal, whatever names from a stranger's file are in it.
 
     Args:

@@ -41,8 +41,9 @@ def init(
 
 def _written(checkpoint: Path, out: Path, *, force: bool) -> list[str]:
     """Write the file; what was found and what comes next, in lines."""
-    from curvtool.cli.output import require_new_text, write_text
+    from curvtool.cli.output import require_new_text
     from curvtool.problem.inspection import inspect_checkpoint, problem_file
+    from curvtool.storage.small import write_text
 
     require_new_text(out, checkpoint, force=force)
     found = inspect_checkpoint(checkpoint)
@@ -52,7 +53,7 @@ def _written(checkpoint: Path, out: Path, *, force: bool) -> list[str]:
             f"Next: curvtool check {checkpoint}",
         ]
     text, todo = problem_file(found, folder=out.parent)
-    write_text(out, text)
+    write_text(out, text, durable=False)
     if "model" in found.embedded:
         model = "in the checkpoint"
     else:

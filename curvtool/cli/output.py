@@ -42,13 +42,7 @@ def choose_output(out: Path | None, checkpoint: Path, kind: str, *, force: bool)
         if out is not None
         else Path(f"{checkpoint.stem or checkpoint.resolve().stem}.{kind}.h5")
     )
-    try:
-        found = _look(path, checkpoint)
-    except OSError as error:  # a name too long, a folder that may not be searched
-        raise InputError(
-            f"The output {path} was expected to be a path that can be written; the system says "
-            f"{error.strerror!r}. Name another file with --out."
-        ) from error
+    found = _seen(path, checkpoint)
     if isinstance(found, Foreign) and not force:
         raise InputError(
             f"The output {path} is there already and is not a run of curvtool ({found.reason}) "
@@ -57,6 +51,26 @@ def choose_output(out: Path | None, checkpoint: Path, kind: str, *, force: bool)
     if not isinstance(found, RunHeader):
         require_writable(path)
     return path
+
+
+def require_new_text(path: Path, checkpoint: Path, *, force: bool) -> None:
+    """Refuse to replace a text file, or to write where none can be.
+
+    Args:
+        path: of the output.
+        checkpoint: must not be it.
+        force: whether a file that is there may be replaced.
+
+    Raises:
+        InputError: for a file that is there, a folder that is missing or closed to us, or the
+            checkpoint itself.
+    """
+    if _seen(path, checkpoint) is not None and not force:
+        raise InputError(
+            f"The output {path} is there already. Name another file with --out, or replace it "
+            "with --force."
+        )
+    require_writable(path)
 
 
 def require_writable(path: Path) -> None:
@@ -154,6 +168,16 @@ def refuse_another_request(
     )
 
 
+def _seen(path: Path, checkpoint: Path) -> RunHeader | Foreign | None:
+    try:
+        return _look(path, checkpoint)
+    except OSError as error:  # a name too long, a folder that may not be searched
+        raise InputError(
+            f"The output {path} was expected to be a path that can be written; the system says "
+            f"{error.strerror!r}. Name another file with --out."
+        ) from error
+
+
 def _look(path: Path, checkpoint: Path) -> RunHeader | Foreign | None:
     folder = path.parent
     if path.is_dir():
@@ -219,41 +243,3 @@ def _plain(value: object) -> str:
 def as_text(value: object) -> str:
     """As JSON, in which tuples and lists are the same."""
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def require_new_text(path: Path, checkpoint: Path, *, force: bool) -> None:
-    """Refuse to replace a text file, or to write where none can be.
-
-    Args:
-        path: of the output.
-        checkpoint: must not be it.
-        force: whether a file that is there may be replaced.
-
-    Raises:
-        InputError: for a file that is there, a folder that is missing or closed to us, or the
-            checkpoint itself.
-    """
-    try:
-        _look(path, checkpoint)
-        there = path.exists()
-    except OSError as error:  # a name too long, a folder that may not be searched
-        raise InputError(
-            f"The output {path} was expected to be a path that can be written; the system says "
-            f"{error.strerror!r}. Name another file with --out."
-        ) from error
-    if there and not force:
-        raise InputError(
-            f"The output {path} is there already. Name another file with --out, or replace it "
-            "with --force."
-        )
-    require_writable(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole, or leave what was there."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

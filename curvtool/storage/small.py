@@ -1,4 +1,4 @@
-"""Small JSON files that are replaced whole: the status of a run, and what its state belongs to."""
+"""Small text files that are replaced whole: status, what a state belongs to, problem files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,24 @@ def write_json(path: Path, value: Mapping[str, Any], *, durable: bool) -> None:
     Raises:
         OSError: where it cannot be written; the old file is left.
     """
+    write_text(path, strictjson.dumps(value) + "\n", durable=durable)
+
+
+def write_text(path: Path, text: str, *, durable: bool) -> None:
+    """Replace a file by a text in UTF-8; a reader sees the old one or the new one.
+
+    Args:
+        path: of the file.
+        text: what to write.
+        durable: whether to wait until it would survive a loss of power.
+
+    Raises:
+        OSError: where it cannot be written; the old file is left.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("w", encoding="ascii") as file:
-            file.write(strictjson.dumps(value) + "\n")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
