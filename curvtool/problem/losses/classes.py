@@ -18,6 +18,7 @@ from curvtool.problem.losses.class_weights import ClassWeights
 from curvtool.problem.losses.head import Head
 from curvtool.problem.losses.labels import (
     flattened,
+    require_label,
     require_log_probabilities,
     require_range,
     require_shares,
@@ -229,11 +230,7 @@ def _checked(
             f'{name} expected class_axis to be "auto", "first" or "last"; got {class_axis!r}. '
             f'"last" is (batch, position, class), "first" is (batch, class, position).'
         )
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise InputError(
-            f"{name} expected ignore_index as a whole number; got {ignore_index!r}. Give the label "
-            f"that means 'none', or leave it out (-100)."
-        )
+    require_label(name, ignore_index)
     return ClassWeights(name, class_weights)
 
 

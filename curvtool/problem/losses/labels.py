@@ -11,6 +11,15 @@ from torch import Tensor
 from curvtool.errors import InputError
 
 
+def require_label(name: str, ignore_index: object) -> None:
+    """Refuse an `ignore_index` that is no whole number."""
+    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
+        raise InputError(
+            f"{name} expected ignore_index as a whole number; got {ignore_index!r}. Give the label "
+            f"that means 'none', or leave it out (-100)."
+        )
+
+
 def flattened(
     name: str, outputs: Tensor, targets: Tensor, class_axis: str
 ) -> tuple[Tensor, Tensor]:

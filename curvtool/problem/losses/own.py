@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from curvtool.errors import InputError
 from curvtool.problem.batch import NOTHING, Batch, LossValue
 from curvtool.problem.losses.calling import called
+from curvtool.problem.losses.labels import require_label
 from curvtool.problem.losses.outputs import tensors_of
 from curvtool.problem.losses.parts import require_finite
 from curvtool.problem.losses.taking import USUAL_TARGET, Setting, Taken
@@ -62,11 +63,7 @@ def hf(*, weight: str = "auto", ignore_index: int = -100, couples: bool = False)
             f"hf expected weight as one of {', '.join(WEIGHTS)}; got {weight!r}. Leave it out, or "
             f"say what the model's loss divides by."
         )
-    if isinstance(ignore_index, bool) or not isinstance(ignore_index, int):
-        raise InputError(
-            f"hf expected ignore_index as a whole number; got {ignore_index!r}. Leave it out "
-            f"(-100), or give the label that is not counted."
-        )
+    require_label("hf", ignore_index)
     if not isinstance(couples, bool):
         raise InputError(f"hf expected couples as true or false; got {couples!r}. Correct it.")
     return Own(weight, ignore_index, couples)

@@ -12,7 +12,6 @@ import re
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 REAL = os.environ.get("CURVTOOL_REAL", "real")  # where scripts/fetch_real.py put the packages
@@ -73,11 +72,3 @@ def dataset(
         "attention_mask": (ids != pad).long(),
         "labels": ids.masked_fill(~hidden, IGNORED),
     }
-
-
-def loss(model: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of the masked tokens, and how many they are."""
-    labels = batch["labels"]
-    out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-    mean = F.cross_entropy(out.logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
-    return mean, (labels != IGNORED).sum()
