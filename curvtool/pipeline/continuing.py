@@ -19,8 +19,9 @@ from curvtool.operators.recorded import Recorded, RecordedSum
 from curvtool.operators.restricted import RestrictedHessian
 from curvtool.operators.workers import Workers
 from curvtool.pipeline.preparing import Config, Demand, Prepared, Tell, prepare
-from curvtool.pipeline.resources import in_bytes, within_memory
+from curvtool.pipeline.resources import within_memory
 from curvtool.problem.objective import Objective
+from curvtool.problem.wording import in_bytes
 from curvtool.resuming.session import Session, planned_of, preflight_of
 
 # More than any machine has; without a limit what is kept would not be counted.

@@ -26,8 +26,9 @@ from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Demand, Tell, opened
 from curvtool.pipeline.records import solve_record
-from curvtool.pipeline.resources import computing, in_bytes
+from curvtool.pipeline.resources import computing
 from curvtool.problem.objective import Objective
+from curvtool.problem.wording import in_bytes
 from curvtool.results import DensityEstimate, DensityRun, FloatArray, SpectralFunction
 from curvtool.resuming.session import Session
 

@@ -126,11 +126,3 @@ def within_memory(
             raise shortage
         most = max(map(objective.examples, objective.active))
         tell(f"Memory ran out: batches have at most {most} examples now.")
-
-
-def in_bytes(number: int) -> str:
-    """Bytes in the largest unit that they fill: a small limit is not 0.00 GiB."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if number >= 2**power:
-            return f"{number / 2**power:.1f} {unit}"
-    return f"{number:,} B"

@@ -11,8 +11,8 @@ from curvtool.algorithms.dense import DENSE_LIMIT
 from curvtool.algorithms.lanczos import default_basis
 from curvtool.config import BASIS_ABOVE_K, DEFAULT_TOP_K, SpectrumConfig
 from curvtool.errors import InputError
-from curvtool.pipeline.resources import in_bytes
 from curvtool.problem.objective import Objective
+from curvtool.problem.wording import in_bytes
 
 # Vectors of P numbers that a solve and a product hold beside the basis.
 WORKING_VECTORS = 8

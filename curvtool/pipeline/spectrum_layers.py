@@ -16,9 +16,10 @@ from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Demand, Tell, opened
 from curvtool.pipeline.records import solve_record
-from curvtool.pipeline.resources import computing, in_bytes
+from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sizing import WORKING_VECTORS, expected_products
 from curvtool.problem.objective import Objective
+from curvtool.problem.wording import in_bytes
 from curvtool.results import BlockSpectra, EigenPairs, SpectrumBlocksRun
 from curvtool.resuming.session import Session
 

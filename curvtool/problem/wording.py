@@ -79,3 +79,11 @@ def misfit_of_kwargs(
         if needed and p.name not in kwargs:
             return f'its argument "{p.name}" is missing.'
     return None
+
+
+def in_bytes(number: int) -> str:
+    """Bytes in the largest unit that they fill: a small limit is not 0.00 GiB."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 2**power:
+            return f"{number / 2**power:.1f} {unit}"
+    return f"{number:,} B"

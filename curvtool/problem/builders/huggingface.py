@@ -14,6 +14,7 @@ import torch
 from curvtool.errors import InputError
 from curvtool.problem.builders.room import MOST_LAYERS, bytes_of, too_deep
 from curvtool.problem.checkpoint.formats.members import read_json
+from curvtool.problem.libraries import library
 from curvtool.problem.spec import ModelSpec
 from curvtool.problem.wording import did_you_mean, first_line, kind_of
 
@@ -46,7 +47,7 @@ def huggingface(spec: ModelSpec, name: str, checkpoint: Path | None) -> Callable
     _require_plain(values, path)
     has_own_code = "auto_map" in values
     values = _without_code(values)
-    transformers = _library(spec)
+    transformers = library("transformers", "hf", f"{spec.origin.label}: {spec.build}")
     config = _config(values, path, spec, transformers, has_own_code=has_own_code)
     kind = _class(name or _named_by(values, path), path, spec, transformers)
     room = None if checkpoint is None else bytes_of(checkpoint)
@@ -85,17 +86,6 @@ def _without_code(value: object) -> Any:
         inner = {k: _without_code(v) for k, v in value.items() if _is_plain_key(k)}
         return {k: False if k == _BACKBONE else v for k, v in inner.items()}
     return [_without_code(item) for item in value] if isinstance(value, list) else value
-
-
-def _library(spec: ModelSpec) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            f"{spec.origin.label}: expected the package transformers for {spec.build}; it is not "
-            f"installed. Install it: pip install 'curvtool[hf]'"
-        ) from error
-    return transformers
 
 
 def _config_path(spec: ModelSpec, checkpoint: Path | None) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curvtool.errors import InputError
+from curvtool.problem.libraries import library
 from curvtool.problem.spec import ModelSpec
 from curvtool.problem.wording import did_you_mean
 
@@ -35,13 +36,7 @@ def timm_model(spec: ModelSpec, name: str, checkpoint: Path | None) -> Callable[
             where the library is absent.
     """
     del checkpoint
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            f"{spec.origin.label}: expected the package timm for {spec.build}; it is not "
-            f"installed. Install it: pip install 'curvtool[timm]'"
-        ) from error
+    timm = library("timm", "timm", f"{spec.origin.label}: {spec.build}")
     bare = name.partition(".")[0]
     if not timm.is_model(bare):
         raise InputError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import final
 
 from curvtool.errors import InputError
+from curvtool.problem.wording import in_bytes
 
 UNBOUNDED = 2**62
 # Of the memory allowed, data that is kept; the rest is worth more as graphs.
@@ -47,11 +48,3 @@ class Allowance:
                 f"{place}: expected {what} that fit into the memory allowed "
                 f"({in_bytes(self.memory)}); they take {in_bytes(needed)}. {remedy}"
             )
-
-
-def in_bytes(number: int) -> str:
-    """Bytes in the largest unit that they fill."""
-    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if number >= 2**power:
-            return f"{number / 2**power:.1f} {unit}"
-    return f"{number:,} B"

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.batch import Batch
-from curvtool.problem.data.allowance import Allowance, in_bytes
+from curvtool.problem.data.allowance import Allowance
 from curvtool.problem.data.dividing import Piece, count_of, divided, require_same_again
 from curvtool.problem.data.examples import Finished, InMemory, Rows, Source
 from curvtool.problem.data.hashing import DataHash
 from curvtool.problem.data.preprocessing import Preprocessing
 from curvtool.problem.data.weighing import weighed
 from curvtool.problem.stored import AnyBatch, StoredBatch
+from curvtool.problem.wording import in_bytes
 
 DEFAULT_BATCH_SIZE = 512
 # Above it no permutation is drawn, which takes 8 bytes an example.

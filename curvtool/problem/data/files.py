@@ -1,8 +1,7 @@
-"""What every format that is a file does first: find it, and find the library that reads it."""
+"""What every format that is a file does first: find it, and check its arguments."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,29 +92,6 @@ def read_kwargs(
                 f"{value!r}. Correct --data-kwargs, or kwargs under [data]."
             )
     return dict(spec.kwargs)
-
-
-def library(name: str, extra: str, who: str) -> Any:
-    """An optional library, imported when it is needed.
-
-    Args:
-        name: of the module.
-        extra: of ours that installs it.
-        who: needs it, for the message.
-
-    Returns:
-        The module.
-
-    Raises:
-        InputError: where it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(
-            f"{who}: expected the library {name.partition('.')[0]}, which reads this format; it "
-            f"is not installed ({first_line(error)}). Install it: pip install 'curvtool[{extra}]'."
-        ) from error
 
 
 def unreadable(place: object, what: str, error: BaseException, remedy: str) -> InputError:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.data.examples import Vocabulary
-from curvtool.problem.data.files import library, unreadable
+from curvtool.problem.data.files import unreadable
+from curvtool.problem.libraries import library
 from curvtool.problem.wording import first_line
 
 FORMS = (

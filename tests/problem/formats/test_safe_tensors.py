@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import random
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +106,7 @@ def test_the_library_is_named_where_it_is_absent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file(WEIGHTS, tmp_path / "w")
-    imported = builtins.__import__
-
-    def absent(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "safetensors":
-            raise ImportError(name)
-        return imported(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
+    monkeypatch.setitem(sys.modules, "safetensors", None)  # which cannot be imported then
     refusal(
         lambda: read_checkpoint(tmp_path / "w"),
         came="not installed",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from curvtool.errors import InputError
 from curvtool.problem.checkpoint.content import Content
+from curvtool.problem.libraries import library
 from curvtool.problem.wording import first_line
 
 
@@ -40,17 +41,18 @@ def named_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: for a damaged file, or where the library is absent.
     """
+    safetensors = library("safetensors", "safetensors", str(path))
     try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise InputError(
-            f"{path}: expected the package safetensors to read this file; it is not installed. "
-            f"Install it: pip install 'curvtool[safetensors]'"
-        ) from error
-    try:
-        with safe_open(os.fspath(path), framework="pt", device="cpu") as file:
+        with safetensors.safe_open(os.fspath(path), framework="pt", device="cpu") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
         raise InputError(
             f"{path}: expected a whole safetensors file; it is truncated or damaged "
             f"({first_line(error)}). Copy it again and compare the sizes."

@@ -10,7 +10,8 @@ from curvtool.errors import InputError
 from curvtool.problem.data.allowance import Allowance
 from curvtool.problem.data.arrow_tables import Chunks, columns_of_table
 from curvtool.problem.data.examples import Source
-from curvtool.problem.data.files import file_of, library, read_kwargs, unreadable
+from curvtool.problem.data.files import file_of, read_kwargs, unreadable
+from curvtool.problem.libraries import library
 from curvtool.problem.spec import DataSpec
 
 _REMEDY = "Check that the file was copied whole."

@@ -14,10 +14,11 @@ from curvtool.problem.data.allowance import Allowance
 from curvtool.problem.data.arrow_tables import Chunks, columns_of_table
 from curvtool.problem.data.columns import Column
 from curvtool.problem.data.examples import Rows, Source
-from curvtool.problem.data.files import folder_of, is_text, library, read_kwargs, unreadable
+from curvtool.problem.data.files import folder_of, is_text, read_kwargs, unreadable
 from curvtool.problem.data.formats.arrow import arrow_chunks
 from curvtool.problem.data.pictures import MODE, MODES, decoded
 from curvtool.problem.data.tables import table_columns
+from curvtool.problem.libraries import library
 from curvtool.problem.spec import DataSpec
 from curvtool.problem.wording import did_you_mean, listed
 

@@ -10,8 +10,9 @@ from curvtool.errors import InputError
 from curvtool.problem.data.allowance import Allowance
 from curvtool.problem.data.columns import Column, array_names, columns_of
 from curvtool.problem.data.examples import Source
-from curvtool.problem.data.files import file_of, library, read_kwargs, unreadable
+from curvtool.problem.data.files import file_of, read_kwargs, unreadable
 from curvtool.problem.data.numbers import from_tensor
+from curvtool.problem.libraries import library
 from curvtool.problem.spec import DataSpec
 
 
