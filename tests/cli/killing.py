@@ -20,7 +20,7 @@ import numpy as np
 import torch._dynamo  # noqa: F401
 
 import curvtool.pipeline  # noqa: F401
-from curvtool.cli.app import run
+from curvtool.__main__ import main as run_process
 from curvtool.cli.guard import catch_signals
 from curvtool.errors import ExitCode
 from tests.cli.calls import MLP
@@ -33,6 +33,7 @@ RUNS = {
     "diag": ("diag", *PROBLEM, "--max-hvps", "40", "--rel-err", "0.01"),
 }
 ENDED = {ExitCode.DONE, ExitCode.NOT_CONVERGED}
+SAID = Path("said.txt")
 
 
 def content(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
@@ -51,14 +52,19 @@ def content(path: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
 
 
 def forked(arguments: tuple[str, ...]) -> int:
-    """A run in a process of its own."""
+    """A run in a process of its own, whose words go to `SAID`."""
     child = os.fork()
     if child == 0:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        catch_signals()
-        os._exit(run([*arguments, "-q"]))
+        words = os.open(SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(words, 1)
+        os.dup2(words, 2)
+        sys.argv = ["curvtool", *arguments, "-q"]
+        try:
+            run_process()
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
+        finally:
+            os._exit(ExitCode.BUG)
     return child
 
 
@@ -69,12 +75,13 @@ def ended(child: int) -> int:
 
 def main(count: int) -> None:
     """Kill and continue; says how many were killed, and how many of these by SIGTERM."""
+    catch_signals()  # before the forks, so that no child is ever without
     truths, seconds = {}, {}
     for name, words in RUNS.items():
         for _ in range(2):  # the first one in this process is slower
             began = time.monotonic()
             code = ended(forked((*words, "-o", f"{name}.h5", "--force")))
-            assert code in ENDED, (name, code)
+            assert code in ENDED, (name, code, SAID.read_text())
             seconds[name] = time.monotonic() - began
         truths[name] = content(Path(f"{name}.h5"))
     killed = terminated = 0
@@ -93,7 +100,7 @@ def main(count: int) -> None:
             if code in ENDED:
                 break
             allowed = (ExitCode.INTERRUPTED,) if term else (-signal.SIGKILL,)
-            assert code in allowed, (name, number, code)
+            assert code in allowed, (name, number, code, SAID.read_text())
             killed += 1
             terminated += term
         found = content(output)
