@@ -137,6 +137,11 @@ class Objective:
             parts.setdefault(self._data.origins[index], []).append(index)
         return tuple(map(tuple, parts.values()))
 
+    @property
+    def batches_of_terms(self) -> tuple[int, ...]:
+        """For each term the place of its batch among those that the objective was given."""
+        return tuple(self._data.origins[parts[0]] for parts in self.terms)
+
     def batch(self, index: int) -> Batch:
         """Batch `index` on the device, floating-point tensors in the objective's dtype."""
         return self._data.batch(index)
