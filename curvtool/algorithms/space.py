@@ -69,9 +69,10 @@ class Space:
         """The whole of a vector, or of rows: shape (..., P), on every rank."""
         if self.alone:
             return x_p
-        if x_p.dim() == 1:
-            return self.group.all_gather(x_p, self.shares)
-        return torch.stack([self.group.all_gather(row, self.shares) for row in x_p])
+        traffic = self.group.traffic  # which is that of products
+        rows = [self.group.all_gather(row, self.shares) for row in x_p.view(-1, self.local)]
+        self.group.traffic = traffic
+        return rows[0] if x_p.dim() == 1 else torch.stack(rows)
 
     def sum(self, numbers: Tensor) -> Tensor:
         """Sums over the ranks, in place."""

@@ -6,6 +6,7 @@ others meanwhile: see `watch`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -25,6 +26,9 @@ _Result = TypeVar("_Result")
 _NEVER = timedelta(days=30)
 _POLL_SECONDS = 5e-5
 _SLOWEST_POLL_SECONDS = 2e-3
+# torch 2.14 has renamed them.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
 class Group(Protocol):
@@ -47,6 +51,16 @@ class Group(Protocol):
     @property
     def size(self) -> int:
         """W."""
+        ...
+
+    @property
+    def local_rank(self) -> int:
+        """Among the ranks of this machine."""
+        ...
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on this machine."""
         ...
 
     def sum_(self, numbers: Tensor) -> Tensor:
@@ -91,7 +105,7 @@ class Group(Protocol):
 class Alone:
     """A group of one."""
 
-    rank, size = 0, 1
+    rank, size, local_rank, local_size = 0, 1, 0, 1
 
     def __init__(self) -> None:
         self.traffic, self.waited = 0, 0.0
@@ -149,11 +163,16 @@ class Ranks:
 
     def __init__(self, launch: Launch, device: torch.device, *, patience: float) -> None:
         self._launch = launch
+        if "OMP_NUM_THREADS" not in os.environ:  # the cores are shared out, too
+            torch.set_num_threads(max(1, torch.get_num_threads() // launch.local_size))
         self.traffic, self.waited = 0, 0.0
         self.before_leaving: Callable[[], None] = lambda: None
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            init_method=f"tcp://{launch.address}:{launch.port}",
+            # torchrun keeps a store of its own on that port.
+            init_method="env://"
+            if "TORCHELASTIC_RUN_ID" in os.environ
+            else f"tcp://{launch.address}:{launch.port}",
             rank=launch.rank,
             world_size=launch.size,
             timeout=_NEVER,
@@ -171,6 +190,16 @@ class Ranks:
     def size(self) -> int:
         """W."""
         return self._launch.size
+
+    @property
+    def local_rank(self) -> int:
+        """Among the ranks of this machine."""
+        return self._launch.local_rank
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on this machine."""
+        return self._launch.local_size
 
     def close(self) -> None:
         """Let go of the others, who may be gone."""
@@ -194,16 +223,27 @@ class Ranks:
             shares: who gets what.
 
         Returns:
-            A new vector. Moves P numbers; takes one more vector where parts are uneven.
+            A new vector. Moves P numbers; takes one more vector of P numbers on a CPU, and on a GPU
+            where parts are uneven.
         """
         packed = whole_P.contiguous()
+        if packed.device.type == "cpu":
+            # gloo's own cannot be polled. Added up here, in the ranks' order: always the same bits.
+            length = shares.length(self.rank)
+            parts = packed.new_empty(length * self.size)
+            lengths = [shares.length(rank) for rank in range(self.size)]
+            self._waited(
+                dist.all_to_all_single(parts, packed, [length] * self.size, lengths, async_op=True)
+            )
+            self._count(packed)
+            return parts.view(self.size, length).sum(0)
         if not shares.even:
             packed = whole_P.new_zeros(shares.longest * shares.ranks)
             for rank in range(shares.ranks):
                 at = rank * shares.longest
                 packed[at : at + shares.length(rank)] = whole_P[shares.part(rank)]
         part = whole_P.new_empty(shares.longest)
-        self._waited(dist.reduce_scatter_tensor(part, packed, async_op=True))
+        self._waited(_reduce_scatter(part, packed, async_op=True))
         self._count(packed)
         return part[: shares.length(self.rank)]
 
@@ -222,7 +262,7 @@ class Ranks:
             longer[: len(part)] = part
             part = longer
         packed = part.new_empty(shares.longest * shares.ranks)
-        self._waited(dist.all_gather_into_tensor(packed, part.contiguous(), async_op=True))
+        self._waited(_all_gather(packed, part.contiguous(), async_op=True))
         self._count(packed)
         if shares.even:
             return packed
@@ -271,7 +311,7 @@ class Ranks:
         padded = torch.zeros(longest, dtype=torch.uint8)
         padded[: len(mine)] = mine
         everything = torch.empty(longest * self.size, dtype=torch.uint8)
-        self._waited(dist.all_gather_into_tensor(everything, padded, async_op=True))
+        self._waited(_all_gather(everything, padded, async_op=True))
         rows = everything.view(self.size, longest)
         return [
             pickle.loads(rows[r, : int(lengths[r])].numpy().tobytes()) for r in range(self.size)

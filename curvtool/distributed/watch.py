@@ -24,6 +24,8 @@ BEAT_SECONDS = 1.0
 GRACE_SECONDS = 2.0
 # A thread that brings no sign of life for so long belongs to a process that is gone.
 DEAD_SECONDS = 10.0
+# Others save their state, or print a traceback, before they take their leave.
+BYE_SECONDS = 5.0
 _WAITS = " waits"
 
 
@@ -58,6 +60,7 @@ class Watch:
 
     Attributes:
         waiting: whether this rank waits for others, so that it need not make progress.
+        own_reason: says why this rank itself is to leave.
     """
 
     def __init__(self, store: Any, rank: int, size: int, *, patience: float) -> None:
@@ -65,6 +68,7 @@ class Watch:
         self._patience = patience
         self._progress = 0
         self.waiting = False
+        self.own_reason: Callable[[], str | None] = lambda: None
         self._looked = self._looked_after = 0.0
         self._left: str | None = None
         # Of every other rank: what it said last, and when that was new by this rank's clock.
@@ -118,6 +122,9 @@ class Watch:
             return
         self._looked = now
         self._require_nobody_failed()
+        own = self.own_reason()
+        if own is not None:
+            self.leave(own)
         left = self._left or self._get("curvtool/leave")
         if left is not None:
             self._left = left
@@ -161,7 +168,15 @@ class Watch:
         )
 
     def close(self) -> None:
-        """Leave no more signs."""
+        """Leave no more signs; rank 0, which may keep the store, waits until nobody needs it."""
+        try:
+            self._store.set(f"curvtool/bye/{self._rank}", "")
+            until = time.monotonic() + BYE_SECONDS
+            byes = [f"curvtool/bye/{rank}" for rank in self._others()]
+            while self._rank == 0 and time.monotonic() < until and not self._store.check(byes):
+                time.sleep(0.02)
+        except RuntimeError:  # the store is gone already
+            pass
         self._closed.set()
         self._thread.join(2 * BEAT_SECONDS)
 
