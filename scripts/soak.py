@@ -2,7 +2,8 @@
 
     python scripts/soak.py 60 [--seed 0] [--only trace]
 
-Every trial starts real processes. Each is ended by SIGKILL or SIGTERM, one in five at a moment
+Every trial starts real processes, those of cases named `...@2` two at a time that share the run;
+of these SIGTERM hits both, SIGKILL one. Each is ended by one of these, one in five at a moment
 drawn from its whole length, the others at one drawn from the length of the solve, until one gets
 through. The datasets of its run file have to be those of the uninterrupted run, bit for bit. Prints
 a line a trial and figures at the end; exits with 1 where a trial failed.
@@ -15,6 +16,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -54,6 +56,8 @@ CASES: dict[str, tuple[str, ...]] = {
         "250",
     ),
 }
+# The same shared out over two ranks.
+CASES |= {f"{name}@2": CASES[name] for name in ("spectrum", "trace", "density", "diag", "layers")}
 EVERY = ("0", "0.05", "60")
 # Datasets that hold times, which no two runs share.
 TIMES = {"seconds"}
@@ -93,15 +97,50 @@ def command(case: str, output: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "curvtool", *CASES[case], "-o", str(output), "--json", *more]
 
 
-def started(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    """A process of its own with one thread; its words go to a file."""
-    with (folder / "stderr.txt").open("wb") as said:
-        return subprocess.Popen(
-            words,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-        )
+@dataclass(frozen=True)
+class Job:
+    """The processes of one run."""
+
+    ranks: list[subprocess.Popen[bytes]]
+
+    def poll(self) -> int | None:
+        """Exit code of rank 0; None while it lives."""
+        return self.ranks[0].poll()
+
+    def wait(self, seconds: float) -> set[int]:
+        """Exit codes of all, negative for a signal."""
+        until = time.monotonic() + seconds
+        return {each.wait(max(0.0, until - time.monotonic())) for each in self.ranks}
+
+    def hit(self, number: signal.Signals, draw: random.Random) -> None:
+        """Send a signal to all, or SIGKILL to one."""
+        for each in [draw.choice(self.ranks)] if number == signal.SIGKILL else self.ranks:
+            each.send_signal(number)
+
+
+def started(case: str, words: list[str], folder: Path) -> Job:
+    """Processes of their own with one thread; their words go to files."""
+    ranks = int(case.partition("@")[2] or 1)
+    shared: dict[str, str] = {}
+    if ranks > 1:
+        words = [*words, "--rank-timeout", "20s"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    found = []
+    for rank in range(ranks):
+        place = shared and {**shared, "RANK": str(rank)}
+        with (folder / (f"stderr.{rank}.txt" if rank else "stderr.txt")).open("wb") as said:
+            found.append(
+                subprocess.Popen(
+                    words,
+                    env={**os.environ, "OMP_NUM_THREADS": "1", **place},
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                )
+            )
+    return Job(found)
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -121,7 +160,7 @@ def content(path: Path) -> dict[str, bytes]:
     return found
 
 
-def solving(process: subprocess.Popen[bytes], folder: Path) -> None:
+def solving(process: Job, folder: Path) -> None:
     """Wait until the solve begins, or the process ends."""
     said = folder / "stderr.txt"
     while process.poll() is None:
@@ -136,7 +175,7 @@ def trial(case: str, folder: Path, truth: Truth, figures: Figures) -> str:
     output = folder / f"{case}.h5"
     every = draw.choice(EVERY)
     for attempt in range(12):
-        process = started(command(case, output, "--save-every", every), folder)
+        process = started(case, command(case, output, "--save-every", every), folder)
         number = draw.choice((signal.SIGKILL, signal.SIGTERM))
         wait = draw.uniform(0, 1.05) * truth.seconds
         if draw.random() < 0.8:
@@ -144,25 +183,26 @@ def trial(case: str, folder: Path, truth: Truth, figures: Figures) -> str:
             solving(process, folder)
         try:
             # The last attempts are left alone, so that a trial ends.
-            code = process.wait(wait if attempt < 4 else LONGEST)
+            codes = process.wait(wait if attempt < 4 else LONGEST)
         except subprocess.TimeoutExpired:
-            process.send_signal(number)
-            code = process.wait(LONGEST)
+            process.hit(number, draw)
+            codes = process.wait(LONGEST)
             figures.kills[number.name] += 1
-        figures.codes[code] += 1
-        said = (folder / "stderr.txt").read_text(errors="replace")
+        figures.codes.update(codes)
+        files = sorted(folder.glob("stderr*"))
+        said = "".join(path.read_text(errors="replace") for path in files)
         figures.continued += "continuing: " in said
         if "Traceback" in said:
             return f"{case}: {said}"
-        if code in {0, 3}:
+        if codes <= {0, 3}:
             break
         # Python has no handlers yet in its first moments, and none any more in its last ones.
         last = any(words in said for words in ("written to", "already in"))
-        unhandled = code == -signal.SIGTERM and (not said or last)
-        if code not in {75, -signal.SIGKILL} and not unhandled:
-            return f"{case}: exit code {code}: {said}"
-    left = sorted(path.name for path in folder.iterdir())
-    if left != sorted([output.name, f"{output.name}.status.json", "stderr.txt"]):
+        unhandled = -signal.SIGTERM in codes and (not said or last)
+        if not codes <= {75, -signal.SIGKILL, 0, 3} and not unhandled:
+            return f"{case}: exit codes {codes}: {said}"
+    left = sorted(path.name for path in folder.iterdir() if not path.name.startswith("stderr"))
+    if left != sorted([output.name, f"{output.name}.status.json"]):
         return f"{case}: left behind {left}"
     found = content(output)
     expected = truth.datasets
@@ -174,12 +214,12 @@ def uninterrupted(case: str, folder: Path) -> Truth:
     """What the run gives when nothing happens, and how long it takes."""
     output = folder / f"{case}.truth.h5"
     began = time.monotonic()
-    process = started(command(case, output), folder)
+    process = started(case, command(case, output), folder)
     solving(process, folder)
     prepared = time.monotonic()
-    code = process.wait(LONGEST)
+    codes = process.wait(LONGEST)
     ended = time.monotonic()
-    if code not in {0, 3}:
+    if not codes <= {0, 3}:
         raise SystemExit(f"{case}: {(folder / 'stderr.txt').read_text()}")
     return Truth(content(output), ended - began, ended - prepared)
 
