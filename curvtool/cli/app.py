@@ -18,6 +18,7 @@ from curvtool.cli.guard import guarded
 from curvtool.cli.init import init
 from curvtool.cli.spectrum import spectrum
 from curvtool.cli.trace import trace
+from curvtool.cli.track import track
 from curvtool.errors import ExitCode
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command()(spectrum)
 app.command()(trace)
 app.command()(density)
 app.command()(diag)
+app.command()(track)
 app.command()(check)
 app.command()(bench)
 app.command()(init)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from curvtool.errors import ExitCode
+from curvtool.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from curvtool.cli.common import Long
@@ -77,16 +77,12 @@ def run_command(
             progress_display(quiet=common.quiet) as progress,
             contextlib.redirect_stdout(sys.stderr),
         ):
-            loaded = _loaded(config, path, progress)
-            run = _stored(config, path, kind, loaded, force=force, max_hvps=max_hvps)
-            continued: Continuation | None = None
-            if run is None:
-                from curvtool.cli.continuing import continuation
-
-                continued = open_state.enter_context(
-                    continuation(config, path, loaded, common, progress, began=began, force=force)
-                )
-                run = kind.compute(loaded, progress, continued.session)
+            run, continued = obtained(
+                *(config, path, common, kind, progress, open_state),
+                began=began,
+                force=force,
+                max_hvps=max_hvps,
+            )
         try:
             if continued is not None:
                 with finishing():
@@ -100,6 +96,59 @@ def run_command(
     if not common.quiet:
         say(f"{'already in' if continued is None else 'written to'} {path}")
     return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
+
+
+def obtained(
+    config: Config,
+    path: Path,
+    common: Long,
+    kind: Kind[Run],
+    progress: ProgressDisplay,
+    open_state: contextlib.ExitStack,
+    *,
+    began: float,
+    force: bool,
+    max_hvps: int | None,
+    afresh: bool = True,
+) -> tuple[Run, Continuation | None]:
+    """Find a run in its file, or compute it; it is left to the caller to write it.
+
+    Args:
+        config: of the run.
+        path: of the run file.
+        common: the shared options.
+        kind: of the run.
+        progress: told of it.
+        open_state: takes the state of the run, which is held until it closes.
+        began: when the command did, by `time.monotonic`.
+        force: whether to replace whatever lies at the path.
+        max_hvps: products that may be spent now.
+        afresh: whether `force` replaces a run of the same request, too.
+
+    Returns:
+        The run, and the continuation to be told when it is written; None for one found there.
+
+    Raises:
+        InputError: when another run's file lies there, or the problem cannot be used.
+    """
+    from curvtool.cli.continuing import continuation
+    from curvtool.cli.output import require_writable
+
+    loaded = _loaded(config, path, progress)
+    found: Run | None = None
+    try:
+        if not (force and afresh):
+            found = _stored(config, path, kind, loaded, max_hvps=max_hvps)
+    except InputError:
+        if not force:
+            raise
+    if found is not None:
+        return found, None
+    require_writable(path)
+    continued = open_state.enter_context(
+        continuation(config, path, loaded, common, progress, began=began, force=force)
+    )
+    return kind.compute(loaded, progress, continued.session), continued
 
 
 def _loaded(config: Config, path: Path, progress: ProgressDisplay) -> Loaded:
@@ -118,14 +167,13 @@ def _stored(
     kind: Kind[Run],
     loaded: Loaded,
     *,
-    force: bool,
     max_hvps: int | None,
 ) -> Run | None:
-    """The run where it is there already; else the path can be written."""
+    """The run where it is there already; refuses another one."""
     from curvtool.cli.continuing import forget_state
-    from curvtool.cli.output import finished_before, identity_of, require_writable
+    from curvtool.cli.output import finished_before, identity_of
 
-    if not force and finished_before(
+    if finished_before(
         path,
         loaded.request,
         config=config.request(),
@@ -136,5 +184,4 @@ def _stored(
         if kind.enough(stored):
             forget_state(path)
             return stored
-    require_writable(path)
     return None

@@ -24,9 +24,11 @@ from curvtool.report.json import (
     spectrum_json,
     spectrum_layers_json,
     trace_json,
+    track_json,
 )
 from curvtool.report.spectrum import spectrum_report
 from curvtool.report.trace import trace_report
+from curvtool.report.track import track_report
 from curvtool.results import (
     BenchRun,
     CheckRun,
@@ -36,6 +38,7 @@ from curvtool.results import (
     SpectrumRun,
     StoredRun,
     TraceRun,
+    TrackRun,
 )
 from curvtool.storage.run import read_run
 
@@ -46,6 +49,7 @@ _SHOWN: Mapping[type, tuple[Callable[..., RenderableType], Callable[[Any], dict[
     TraceRun: (trace_report, trace_json),
     DensityRun: (density_report, density_json),
     DiagRun: (diag_report, diag_json),
+    TrackRun: (track_report, track_json),
     BenchRun: (bench_report, bench_json),
     CheckRun: (check_report, check_json),
 }

@@ -36,6 +36,8 @@ def ready(
     demand: Demand,
     tell: Tell,
     session: Session | None,
+    *,
+    began: str = "",
 ) -> Prepared:
     """Evaluate, check and plan, or take that over from an earlier run.
 
@@ -46,6 +48,7 @@ def ready(
         demand: of the solve.
         tell: told of every stage in a sentence.
         session: of a run that can be continued; None for one that cannot.
+        began: name of the run that the solve begins from, if any.
 
     Returns:
         All that the solve needs.
@@ -64,7 +67,7 @@ def ready(
         prepared = _taken_over(objective, memory, demand, decisions, tell)
     if session is not None:
         given = config.compute.memory
-        session.begin(lambda: _decided(prepared, given))
+        session.begin(lambda: {**_decided(prepared, given), "started_from": began})
     return prepared
 
 

@@ -30,3 +30,5 @@ from curvtool.results.trace import DiagonalEstimate as DiagonalEstimate
 from curvtool.results.trace import DiagRun as DiagRun
 from curvtool.results.trace import TraceEstimate as TraceEstimate
 from curvtool.results.trace import TraceRun as TraceRun
+from curvtool.results.track import Tracked as Tracked
+from curvtool.results.track import TrackRun as TrackRun
