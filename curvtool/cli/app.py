@@ -79,6 +79,31 @@ def show(
     raise typer.Exit(int(code))
 
 
+@app.command()
+def status(
+    place: Annotated[
+        Path, typer.Argument(help="Folder, run file or status file.", show_default=False)
+    ],
+    as_json: opt.Json = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """How the runs under a folder stand: running, interrupted, failed or done.
+
+    Reads status files and heads of run files; a run that says it is running
+    while its process on this host is gone is called stale.
+
+    Example:
+
+      curvtool status curvature/
+    """  # noqa: D412, DOC501  # the help text
+    with guarded():
+        from curvtool.cli.console import result_console
+        from curvtool.cli.show import print_status
+
+        print_status(place, as_json=as_json, verbose=verbose, console=result_console())
+    raise typer.Exit(int(ExitCode.DONE))
+
+
 def run(arguments: Sequence[str]) -> int:
     """Parse the command line and run what it asks for.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, final
 
 from curvtool.errors import InputError, UsageError
+from curvtool.storage.ordering import by_numbers
 
 if TYPE_CHECKING:
     from curvtool.cli.common import Long
@@ -73,12 +73,7 @@ def ordered(checkpoints: Sequence[Path], *, as_typed: bool) -> list[Path]:
         By the numbers in their paths, otherwise by letters.
     """
     once = list(dict.fromkeys(checkpoints))
-    return once if as_typed else sorted(once, key=_by_numbers)
-
-
-def _by_numbers(path: Path) -> list[Any]:
-    parts = re.split(r"([0-9]+)", str(path))
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+    return once if as_typed else sorted(once, key=by_numbers)
 
 
 def distinct_names(checkpoints: Sequence[Path]) -> list[str]:

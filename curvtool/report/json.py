@@ -26,9 +26,11 @@ from curvtool.results import (
     DensityRun,
     DiagRun,
     EigenPairs,
+    RunStatus,
     SolveRun,
     SpectrumBlocksRun,
     SpectrumRun,
+    Standing,
     TraceRun,
     TrackRun,
 )
@@ -188,6 +190,23 @@ def track_json(run: TrackRun) -> dict[str, Any]:
         "curvtool_version": run.version,
         "created": run.created,
     }
+
+
+def status_json(found: Sequence[RunStatus]) -> dict[str, Any]:
+    """Turn the standing of runs into plain JSON types.
+
+    Args:
+        found: one for each run.
+
+    Returns:
+        As `spectrum_json`: `counts` by state, and an object for each run.
+    """
+    counts = {each.value: sum(status.standing is each for status in found) for each in Standing}
+    runs = []
+    for status in found:
+        fields = _plain(dataclasses.asdict(status))
+        runs.append({"run": fields.pop("output"), "state": fields.pop("standing"), **fields})
+    return {"kind": "status", "counts": counts, "runs": runs}
 
 
 def _pairs(pairs: EigenPairs) -> dict[str, Any]:

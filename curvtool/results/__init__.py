@@ -26,6 +26,8 @@ from curvtool.results.spectrum import Certification as Certification
 from curvtool.results.spectrum import Completeness as Completeness
 from curvtool.results.spectrum import EigenPairs as EigenPairs
 from curvtool.results.spectrum import SpectrumRun as SpectrumRun
+from curvtool.results.status import RunStatus as RunStatus
+from curvtool.results.status import Standing as Standing
 from curvtool.results.trace import DiagonalEstimate as DiagonalEstimate
 from curvtool.results.trace import DiagRun as DiagRun
 from curvtool.results.trace import TraceEstimate as TraceEstimate
