@@ -92,6 +92,15 @@ def track(
             rich_help_panel=SWEEP,
         ),
     ] = False,
+    slurm: Annotated[
+        str | None,
+        typer.Option(
+            help="Submit to Slurm, e.g. partition=gpu,gpus=1,time=2:00:00: a task for each "
+            "checkpoint, and a job that sums up.",
+            metavar="KEY=VALUE,...",
+            rich_help_panel=SWEEP,
+        ),
+    ] = None,
     out: Annotated[
         Path,
         typer.Option(
@@ -115,6 +124,8 @@ def track(
       curvtool track run/step_*.pt -o curvature/
 
       curvtool track run/*.pt -k 5 --which LA --model net.py:build
+
+      curvtool track run/*.pt --slurm partition=gpu,gpus=1,time=2:00:00
     """  # noqa: D412, DOC201  # the help text
     # Imported here, as all that takes time: --help must answer at once.
     from curvtool.cli.sweep import Sweep, distinct_names, made_folder, ordered
@@ -140,6 +151,13 @@ def track(
         cold=cold,
     )
     distinct_names(sweep.checkpoints)
+    if slurm is not None:
+        from curvtool.cli.slurm import submit
+        from curvtool.cli.slurm_options import slurm_parameters
+
+        parameters = slurm_parameters(slurm)
+        made_folder(out)
+        return submit(sweep, parameters)
     made_folder(out)
     from curvtool.cli.tracking import run_sweep
 

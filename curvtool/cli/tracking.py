@@ -57,6 +57,32 @@ def run_sweep(sweep: Sweep) -> ExitCode:
     return tracking.exit_code
 
 
+def run_one(sweep: Sweep, index: int) -> ExitCode:
+    """Analyse one checkpoint of a sweep from a random start; nothing is summed up.
+
+    Args:
+        sweep: that it belongs to.
+        index: of the checkpoint.
+
+    Returns:
+        DONE, or NOT_CONVERGED.
+    """
+    name, checkpoint = sweep.names[index], sweep.checkpoints[index]
+    with (
+        progress_display(quiet=sweep.common.quiet) as progress,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
+        progress.prefix = f"{printable(name)}: "
+        path = sweep.file(name)
+        run, _ = analysed(
+            *(sweep, spectrum_kind(sweep.config_of(checkpoint)), path, checkpoint),
+            progress=progress,
+            began=time.monotonic(),
+        )
+    done = run.pairs.outcome is Outcome.CONVERGED
+    return ExitCode.DONE if done else ExitCode.NOT_CONVERGED
+
+
 def require_summary(sweep: Sweep) -> None:
     """Refuse to replace what is no summary.
 
