@@ -15,6 +15,7 @@ MAY_USE: dict[str, set[str]] = {
     "__main__": {"cli", "errors"},
     "cli": {
         "pipeline",
+        "distributed",
         "config",
         "problem",
         "resuming",
@@ -26,6 +27,7 @@ MAY_USE: dict[str, set[str]] = {
     "pipeline": {
         "algorithms",
         "config",
+        "distributed",
         "environment",
         "errors",
         "operators",
@@ -33,10 +35,11 @@ MAY_USE: dict[str, set[str]] = {
         "results",
         "resuming",
     },
-    "resuming": {"operators", "storage", "results", "errors"},
-    "algorithms": {"operators", "results", "errors"},
-    "operators": {"problem", "results", "errors"},
-    "problem": {"errors"},
+    "resuming": {"operators", "distributed", "storage", "results", "errors"},
+    "algorithms": {"operators", "distributed", "results", "errors"},
+    "operators": {"problem", "distributed", "results", "errors"},
+    "problem": {"distributed", "errors"},
+    "distributed": {"errors"},
     "storage": {"results", "errors"},
     "report": {"results"},
     "config": {"errors"},
@@ -55,7 +58,15 @@ OWNERS: dict[str, set[str]] = {
     "timm": {"problem"},
     "safetensors": {"problem"},
     "scipy": {"operators", "algorithms"},
-    "torch": {"problem", "operators", "algorithms", "pipeline", "environment", "resuming"},
+    "torch": {
+        "problem",
+        "operators",
+        "algorithms",
+        "distributed",
+        "pipeline",
+        "environment",
+        "resuming",
+    },
 }
 # Rooms that the algorithms must not see although they are below them.
 OPERATOR_FILES_FOR_ALGORITHMS = {

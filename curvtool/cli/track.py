@@ -20,6 +20,7 @@ from curvtool.config import (
     SpectrumConfig,
     Which,
 )
+from curvtool.errors import UsageError
 
 SWEEP = "Sweep"
 
@@ -126,9 +127,17 @@ def track(
       curvtool track run/*.pt -k 5 --which LA --model net.py:build
 
       curvtool track run/*.pt --slurm partition=gpu,gpus=1,time=2:00:00
-    """  # noqa: D412, DOC201  # the help text
+    """  # noqa: D412, DOC201, DOC501  # the help text
     # Imported here, as all that takes time: --help must answer at once.
+    from curvtool.cli.ranks import place_among_ranks
     from curvtool.cli.sweep import Sweep, distinct_names, made_folder, ordered
+
+    if place_among_ranks() is not None:
+        raise UsageError(
+            "track works in one process, and torchrun or srun started several. Start one, give "
+            "each checkpoint a job of its own with --slurm, or run 'curvtool spectrum' on all GPUs "
+            "for one checkpoint after the other."
+        )
 
     config = SpectrumConfig(
         problem=common.problem_config(),

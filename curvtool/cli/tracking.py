@@ -274,16 +274,27 @@ def analysed(
         CurvtoolError: for what cannot be analysed.
         _WriteError: where there was a run, and no room for it.
     """  # raised below
+    progress.tell("loading")  # torch is imported here, not before
+    from curvtool.distributed.group import Alone
+
     config, common = sweep.config_of(checkpoint), sweep.common_of(checkpoint)
     choose_output(path, checkpoint, config.kind, force=sweep.force)
     with contextlib.ExitStack() as open_state:
-        run, continued = obtained(
-            *(config, path, common, kind, progress, open_state),
+        found = obtained(
+            config,
+            path,
+            common,
+            kind,
+            progress,
+            Alone(),
+            open_state,
             began=began,
             force=sweep.force,
             max_hvps=config.max_hvps,
             afresh=False,
         )
+        run, continued = found
+        assert run is not None
         if continued is None:
             return run, False
         try:

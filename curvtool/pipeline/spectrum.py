@@ -14,6 +14,7 @@ from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
 from curvtool.algorithms.lanczos import lanczos
 from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Report, silent
+from curvtool.algorithms.space import space_of
 from curvtool.algorithms.warm import warm_start
 from curvtool.config import SpectrumConfig
 from curvtool.pipeline.continuing import ready, recorded
@@ -33,6 +34,7 @@ _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
     "eigsh": scipy_eigsh,
     "lobpcg": scipy_lobpcg,
 }
+_ON_WHOLE_VECTORS = {"dense", "eigsh", "lobpcg"}
 
 
 @final
@@ -147,8 +149,12 @@ def run_spectrum(
         )
         beginning = f", beginning from {from_whom}" if from_whom else ""
         tell(f"solving by {sized.method}{beginning}")
-        operator = recorded(prepared.planned.operator, session)
+        whole_vectors = sized.method in _ON_WHOLE_VECTORS
+        operator = recorded(prepared, session, whole_vectors=whole_vectors)
         pairs = _SOLVERS[sized.method](operator, settings, report=report)
+        if pairs.eigenvectors is not None and not whole_vectors:
+            vectors = space_of(operator).gathered(pairs.eigenvectors)
+            pairs = replace(pairs, eigenvectors=vectors)
     run = SpectrumRun(
         pairs=pairs,
         **solve_record(

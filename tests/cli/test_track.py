@@ -308,6 +308,13 @@ def test_a_full_disk_ends_the_sweep(here: Path, monkeypatch: pytest.MonkeyPatch)
     assert "continuing" in again.err
 
 
+def test_several_processes_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    said = refusal("track", STEPS[0], code=ExitCode.USAGE)
+    assert said.startswith("track works in one process")
+
+
 def test_folders_that_cannot_be_are_refused(here: Path) -> None:
     Path("taken").write_text("mine")
     assert "taken was expected to be a folder" in refusal("track", STEPS[0], "-o", "taken")
