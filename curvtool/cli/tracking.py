@@ -24,6 +24,7 @@ from curvtool.errors import CurvtoolError, ExitCode, HookError, InputError, Inte
 from curvtool.results import FloatArray, Outcome, SpectrumRun, Tracked, TrackRun
 from curvtool.resuming.stopping import Stopping
 from curvtool.storage.file import RunHeader, peek
+from curvtool.storage.state import StateFolder
 from curvtool.storage.status import Status
 from curvtool.storage.track import KIND, vector_columns, vector_rows, write_track
 
@@ -41,11 +42,16 @@ def run_sweep(sweep: Sweep) -> ExitCode:
         DONE, NOT_CONVERGED, or the exit code of what failed.
 
     Raises:
+        InputError: where another process works on this sweep, or the folder cannot be written.
         Interrupted: with a sentence how to go on.
     """  # raised below
     require_summary(sweep)
     tracking = _Tracking(sweep, Status(sweep.summary))
-    run = tracking.run()
+    held = StateFolder(sweep.summary)
+    try:
+        run = tracking.run()
+    finally:
+        held.remove()
     print_run(
         run,
         as_json=sweep.common.as_json,

@@ -20,6 +20,7 @@ from curvtool.cli.sweep import distinct_names, ordered
 from curvtool.errors import ExitCode, InputError, UsageError
 from curvtool.resuming.stopping import Stopping
 from curvtool.storage.spectrum import read_spectrum
+from curvtool.storage.state import StateFolder
 from curvtool.storage.track import read_track
 from tests.cli.calls import MLP, Ended, call, command, environment, left, refusal
 from tests.cli.killing import content
@@ -306,6 +307,17 @@ def test_a_full_disk_ends_the_sweep(here: Path, monkeypatch: pytest.MonkeyPatch)
     again = track()
     assert again.code == ExitCode.DONE
     assert "continuing" in again.err
+
+
+def test_a_sweep_has_one_process_at_a_time(here: Path) -> None:
+    Path("run").mkdir()
+    held = StateFolder(Path("run/summary.h5"))
+    said = refusal("track", *STEPS, *OPTIONS, "-o", "run")
+    assert said.startswith("The output run/summary.h5 is being computed by process")
+    held.close()
+    # As after SIGKILL: the lock of the dead is taken over.
+    assert track().code == ExitCode.DONE
+    assert left(here / "run") == sorted([*FILES, "summary.h5"])
 
 
 def test_several_processes_are_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
