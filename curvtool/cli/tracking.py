@@ -150,7 +150,8 @@ class _Tracking:
                     self._take(name, checkpoint, progress)
                     self._sum_up()
         except Interrupted as error:
-            self._sum_up()
+            with contextlib.suppress(Interrupted):  # it is written; the signal is told below
+                self._sum_up()
             self.status.tell("interrupted", f"Interrupted by {error.reason}. {error.sentence}")
             raise
         except BaseException as error:

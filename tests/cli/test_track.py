@@ -236,6 +236,12 @@ def test_a_real_process_that_is_ended_goes_on(here: Path, number: signal.Signals
     _, said = process.communicate(timeout=60)
     expected = ExitCode.INTERRUPTED if number is signal.SIGTERM else -number
     assert process.returncode in {expected, ExitCode.DONE}, said
+    if process.returncode == ExitCode.INTERRUPTED:
+        assert said.splitlines()[-1].startswith("curvtool: Interrupted by SIGTERM. ")
+        assert said.endswith("the same command continues.\n")
+        assert told()["state"] == "interrupted"
+        assert told()["message"].endswith("the same command continues.")
+        assert read_track(Path("run/summary.h5")).outcome.value == "interrupted"
     ended = call(*asked)
     assert ended.code == ExitCode.DONE
     for name, before in truth.items():

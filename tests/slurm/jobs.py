@@ -20,7 +20,7 @@ SCRIPTS = ROOT / "scripts" / "slurm"
 CONF = Path(os.environ.get("CURVTOOL_SLURM", "/var/spool/curvtool-slurm")) / "slurm.conf"
 PATIENCE = 150.0
 
-# Sleeps where the whole batch goes through, so that a solve takes the time of a job and no cores.
+# Sleeps where a whole batch goes through, or half of it, so that a solve takes time and no cores.
 MODEL = """
 import time
 
@@ -30,7 +30,7 @@ from torch import nn
 
 class Slow(nn.Sequential):
     def forward(self, x):
-        if len(x) == 40:
+        if len(x) >= 20:
             time.sleep({seconds})
         return super().forward(x)
 

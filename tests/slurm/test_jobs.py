@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from curvtool.storage.spectrum import read_spectrum
 from tests.cli.killing import content
 from tests.slurm.jobs import (
     SCRIPTS,
@@ -117,6 +119,32 @@ def test_a_run_that_fails_is_not_started_again(tmp_path: Path) -> None:
     log = next(tmp_path.glob("*.log")).read_text()
     assert "absent.pt" in log
     assert "requeue" not in log.lower()
+
+
+def test_two_processes_of_a_node_leave_and_go_on_together(tmp_path: Path) -> None:
+    problem = write_slow(tmp_path, seconds=0.3)
+    words = ("spectrum", "step_0.pt", *SOLVE, *problem, "--device", "cpu")
+    uninterrupted(tmp_path, *words, "-o", "truth.h5", "-q")
+    output = tmp_path / "run.h5"
+    job = slurm(
+        *("sbatch", "--parsable", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1"),
+        *("--time=10", str(SCRIPTS / "one_node.sbatch"), output.name, *words),
+        cwd=tmp_path,
+    )
+    wait_until(lambda: status(output).get("hvps", 0) >= 5, "some products are made")
+    # As Slurm warns of the end of its time.
+    slurm("scancel", "--signal=USR2", job)
+    wait_until(lambda: waiting(job), "the job is back in the queue")
+    assert status(output)["message"].startswith("Interrupted by SIGUSR2.")
+    wait_until(lambda: ended(job), "the job ends")
+    log = next(tmp_path.glob("*.log")).read_text()
+    assert status(output)["state"] == "done", log
+    assert "continuing: evaluating the loss" in log
+    found, truth = (
+        read_spectrum(path).pairs.eigenvalues for path in (output, tmp_path / "truth.h5")
+    )
+    # Two halves are added up in another order than one batch.
+    np.testing.assert_allclose(found, truth, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["one_gpu", "one_node", "many_nodes"])
