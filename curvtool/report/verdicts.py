@@ -85,6 +85,7 @@ def _stopped(outcome: Outcome, goal: str) -> str:
         Outcome.STAGNATED: "stopped, since more products no longer helped, before",
         Outcome.INCOMPLETE: "ended before",
         Outcome.INTERRUPTED: "interrupted before",
+        Outcome.FAILED: "failed before",
     }[outcome] + f" {goal}"
 
 
