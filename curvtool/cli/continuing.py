@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from curvtool.cli.guard import received, waiting
 from curvtool.cli.output import as_text, differing, identity_of
-from curvtool.errors import CurvtoolError, InputError, Interrupted
+from curvtool.errors import CurvtoolError, ExitCode, InputError, Interrupted
 from curvtool.resuming.recorder import Tell
 from curvtool.resuming.saving import Schedule
 from curvtool.resuming.session import Session
@@ -148,7 +148,9 @@ def continuation(
             state: State = "interrupted"
         else:
             session.recorder.save()
-            said, state = str(error) or type(error).__name__, "failed"
+            said = str(error) or type(error).__name__
+            lost = getattr(error, "exit_code", None) is ExitCode.INTERRUPTED
+            state = "interrupted" if lost else "failed"  # a rank was lost
         if status is not None:
             status.tell(state, said)
         found.keep()

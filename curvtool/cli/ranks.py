@@ -55,7 +55,12 @@ def joined(launch: Launch | None, common: Long) -> Iterator[Group]:
     from curvtool.pipeline.resources import choose_device
 
     device = choose_device(common.compute_config().device, launch.local_rank)
-    ranks = Ranks(launch, device, patience=common.patience_seconds)
+    try:
+        ranks = Ranks(launch, device, patience=common.patience_seconds)
+    except RankFailedError as error:
+        if error.rank == 0:
+            be_silent(False)
+        raise
     try:
         yield ranks
     except Interrupted as interruption:
@@ -64,7 +69,7 @@ def joined(launch: Launch | None, common: Long) -> Iterator[Group]:
     except RankFailedError as error:
         if launch.rank == 0:  # which looks after all: the others learn it from here
             ranks.watch.fail(str(error), error.exit_code)
-        elif error.rank == 0:
+        elif error.rank == 0 and error.exit_code is ExitCode.INTERRUPTED:  # lost, so silent
             be_silent(False)
         raise
     except CurvtoolError as error:

@@ -17,13 +17,15 @@ import torch.distributed as dist
 from torch import Tensor
 
 from curvtool.distributed.launch import Launch
+from curvtool.distributed.meeting import meet
 from curvtool.distributed.shares import Shares
 from curvtool.distributed.watch import Watch
 from curvtool.errors import CurvtoolError, Interrupted
 
 _Result = TypeVar("_Result")
-# Whoever waits is found out by `watch`, long before this.
 _NEVER = timedelta(days=30)
+# For the slowest of many machines to start Python and to import torch.
+_MEETING_SECONDS = 300.0
 _POLL_SECONDS = 5e-5
 _SLOWEST_POLL_SECONDS = 2e-3
 # torch 2.14 has renamed them.
@@ -167,19 +169,21 @@ class Ranks:
             torch.set_num_threads(max(1, torch.get_num_threads() // launch.local_size))
         self.traffic, self.waited = 0, 0.0
         self.before_leaving: Callable[[], None] = lambda: None
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            # torchrun keeps a store of its own on that port.
-            init_method="env://"
-            if "TORCHELASTIC_RUN_ID" in os.environ
-            else f"tcp://{launch.address}:{launch.port}",
-            rank=launch.rank,
-            world_size=launch.size,
-            timeout=_NEVER,
-        )
-        self.watch = Watch(
-            dist.distributed_c10d._get_default_store(), launch.rank, launch.size, patience=patience
-        )
+        store = meet(launch, within=min(patience, _MEETING_SECONDS))
+        self.watch = Watch(store, launch.rank, launch.size, patience=patience)
+        try:
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=dist.PrefixStore("curvtool/torch", store),  # type: ignore[attr-defined]
+                rank=launch.rank,
+                world_size=launch.size,
+                timeout=timedelta(seconds=min(patience, _MEETING_SECONDS)),
+            )
+        except RuntimeError as error:
+            self.watch.close()
+            raise self.watch.broken(error) from error
+        # From here on whoever waits is found out by `watch`.
+        dist.distributed_c10d._set_pg_timeout(_NEVER)
 
     @property
     def rank(self) -> int:

@@ -158,8 +158,10 @@ def _all_pairs(row: Tracked, page: Page) -> list[Text]:
     lines += indented(joined(values, page.width - INDENT, page))
     if len(row.cosines):
         cosines = [f"{cosine:.3f}" for cosine in row.cosines]
-        before = shortened(clean(row.compared_with, page), page.width // 2, page)
-        lines += indented([Text(f"cosines of the angles to the subspace of {before}", FAINT)])
+        said = "cosines of the angles to the subspace of "
+        room = page.width - INDENT - len(said)
+        before = shortened(clean(row.compared_with, page), room, page)
+        lines += indented([Text(said + before, FAINT)])
         lines += indented(joined(cosines, page.width - INDENT, page))
     return lines
 

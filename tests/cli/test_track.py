@@ -23,7 +23,7 @@ from curvtool.storage.spectrum import read_spectrum
 from curvtool.storage.state import StateFolder
 from curvtool.storage.track import read_track
 from tests.cli.calls import MLP, Ended, call, command, environment, left, refusal
-from tests.cli.killing import content
+from tests.cli.forking import content
 from tests.cli.problems import write_problem
 
 OPTIONS = ("--max-examples", "60", "--batch-size", "16", "-k", "3")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from curvtool.storage.spectrum import read_spectrum
-from tests.cli.killing import content
+from tests.cli.forking import content
 from tests.slurm.jobs import (
     SCRIPTS,
     ended,

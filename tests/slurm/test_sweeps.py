@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curvtool.storage.track import read_track
-from tests.cli.killing import content
+from tests.cli.forking import content
 from tests.slurm.jobs import (
     ended,
     job_environment,
