@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from curvtool.cli.guard import catch_signals
+from curvtool.cli.guard import catch_signals, ignore_warnings
 from curvtool.errors import ExitCode, Interrupted
 
 
@@ -21,6 +21,7 @@ def main() -> None:
         code = run(sys.argv[1:])
     except Interrupted:
         code = ExitCode.INTERRUPTED
+    ignore_warnings()
     sys.exit(int(code))
 
 

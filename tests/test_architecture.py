@@ -52,6 +52,7 @@ OWNERS: dict[str, set[str]] = {
     "h5py": {"storage", "problem"},
     "typer": {"cli"},
     "rich": {"report", "cli"},
+    "submitit": {"cli"},
     "torchvision": {"problem"},
     "transformers": {"problem"},
     "timm": {"problem"},

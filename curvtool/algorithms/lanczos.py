@@ -27,6 +27,7 @@ from curvtool.algorithms.ritz import (
     wanted,
 )
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
+from curvtool.algorithms.warm import blurred
 from curvtool.operators.base import Counted, SymmetricOperator
 from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
 
@@ -201,6 +202,8 @@ class _Solve:
             start = self.krylov.space.orthonormal_start(
                 self.krylov.rows, seed=self.settings.seed, stream=self.streams
             )
+            if start is not None and not self.krylov.size and self.settings.start is not None:
+                start = blurred(self.krylov.space.share(self.settings.start), start)
             if start is not None and self.krylov.inject(start):
                 return True
         return False

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, final
 
+from torch import Tensor
+
 Which = Literal["LM", "LA", "SA", "BE"]
 Accuracy = Literal["values", "vectors"]
 
@@ -28,6 +30,8 @@ class EigenSettings:
         certify_fully: recompute every pair with a product of its own.
         vectors: whether the eigenvectors are wanted.
         momentum: of power iteration, 0 for none.
+        start: a direction, shape (P,), that is thought to be rich in the wanted eigenvectors; of
+            `lanczos`, which takes a random one where there is none.
     """
 
     k: int
@@ -41,6 +45,7 @@ class EigenSettings:
     certify_fully: bool = False
     vectors: bool = False
     momentum: float = 0.0
+    start: Tensor | None = None
 
 
 @final

@@ -18,6 +18,7 @@ from curvtool.cli.guard import guarded
 from curvtool.cli.init import init
 from curvtool.cli.spectrum import spectrum
 from curvtool.cli.trace import trace
+from curvtool.cli.track import track
 from curvtool.errors import ExitCode
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ app.command()(spectrum)
 app.command()(trace)
 app.command()(density)
 app.command()(diag)
+app.command()(track)
 app.command()(check)
 app.command()(bench)
 app.command()(init)
@@ -75,6 +77,31 @@ def show(
 
         code = show_run(run, as_json=as_json, verbose=verbose, console=result_console())
     raise typer.Exit(int(code))
+
+
+@app.command()
+def status(
+    place: Annotated[
+        Path, typer.Argument(help="Folder, run file or status file.", show_default=False)
+    ],
+    as_json: opt.Json = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """How the runs under a folder stand: running, interrupted, failed or done.
+
+    Reads status files and heads of run files; a run that says it is running
+    while its process on this host is gone is called stale.
+
+    Example:
+
+      curvtool status curvature/
+    """  # noqa: D412, DOC501  # the help text
+    with guarded():
+        from curvtool.cli.console import result_console
+        from curvtool.cli.show import print_status
+
+        print_status(place, as_json=as_json, verbose=verbose, console=result_console())
+    raise typer.Exit(int(ExitCode.DONE))
 
 
 def run(arguments: Sequence[str]) -> int:

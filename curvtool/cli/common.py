@@ -211,30 +211,42 @@ def with_long(command: Callable[..., int]) -> Callable[..., None]:
     return _with(command, Long, (_shared_by_long, _shared))
 
 
+def with_checkpoints(command: Callable[..., int]) -> Callable[..., None]:
+    """The same for a command of many checkpoints: it takes the `Long` of the first, and all."""
+    return _with(command, Long, (_shared_by_long, _shared), many=True)
+
+
 def _with(
-    command: Callable[..., int], kind: type[Common], sharing: Sequence[Callable[..., None]]
+    command: Callable[..., int],
+    kind: type[Common],
+    sharing: Sequence[Callable[..., None]],
+    *,
+    many: bool = False,
 ) -> Callable[..., None]:
-    own = list(inspect.signature(command).parameters.values())[1:]
+    argument, hint = ("checkpoints", opt.Checkpoints) if many else ("checkpoint", opt.Checkpoint)
+    own = list(inspect.signature(command).parameters.values())[2 if many else 1 :]
     shared = [p for each in sharing for p in inspect.signature(each).parameters.values()]
-    names = {"checkpoint", *(p.name for p in shared)}
+    names = {p.name for p in shared}
 
     @functools.wraps(command)
     def run(**given: Any) -> None:
         import typer
 
         common = {name: given.pop(name) for name in names}
+        checkpoints = given.pop(argument)
+        if many:
+            given["checkpoints"] = checkpoints
         with guarded():
-            code = command(kind(**common), **given)
+            first = checkpoints[0] if many else checkpoints
+            code = command(kind(checkpoint=first, **common), **given)
         raise typer.Exit(int(code))
 
-    checkpoint = inspect.Parameter(
-        "checkpoint", inspect.Parameter.KEYWORD_ONLY, annotation=opt.Checkpoint
-    )
+    checkpoint = inspect.Parameter(argument, inspect.Parameter.KEYWORD_ONLY, annotation=hint)
     parameters = [checkpoint, *own, *shared]
     hints = {
         **{n: h for f in sharing for n, h in typing.get_type_hints(f, include_extras=True).items()},
         **typing.get_type_hints(command, include_extras=True),
-        "checkpoint": opt.Checkpoint,
+        argument: hint,
     }
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [

@@ -37,6 +37,16 @@ def catch_signals() -> None:
         signal.signal(number, stop)
 
 
+def ignore_warnings() -> None:
+    """Let no late warning of a scheduler end a process that is only leaving.
+
+    Python takes its handlers down before it ends: a SIGUSR2 in that moment, from a job's time
+    limit, made a failure of a run whose file was written.
+    """
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def end_if_interrupted() -> None:
     """Raise once more where a finaliser or a C library has swallowed `Interrupted`.
 

@@ -17,6 +17,14 @@ LONG = "Long runs"
 Checkpoint = Annotated[
     Path, typer.Argument(help="File or folder with the trained weights.", show_default=False)
 ]
+Checkpoints = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Files or folders with weights of one training, in the order of the numbers in their "
+        "names.",
+        show_default=False,
+    ),
+]
 Key = Annotated[
     str | None,
     typer.Option(

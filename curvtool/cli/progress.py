@@ -117,6 +117,7 @@ class ProgressDisplay:
 
     Attributes:
         listener: told of the products so far at every step.
+        prefix: before all that is shown: which of several runs it is.
     """
 
     def __init__(self, live: RichProgress | None, *, quiet: bool) -> None:
@@ -126,17 +127,20 @@ class ProgressDisplay:
         self._forecast = Forecast()
         self._last_line = time.monotonic()
         self.listener: Callable[[float], None] = lambda _: None
+        self.prefix = ""
 
     def tell(self, stage: str) -> None:
         """Announce a stage."""
         if self._quiet:
             return
         if self._live is None:
-            write_line(f"curvtool: {stage}")
+            write_line(f"curvtool: {self.prefix}{stage}")
             return
         if self._task is not None:
             self._live.remove_task(self._task)
-        self._task = self._live.add_task(stage, total=None, figures="")
+        from rich.markup import escape
+
+        self._task = self._live.add_task(escape(self.prefix) + stage, total=None, figures="")
 
     def step(self, step: Step) -> None:
         """Show a step of the solve."""
@@ -150,7 +154,7 @@ class ProgressDisplay:
             if now - self._last_line < PLAIN_SECONDS:
                 return
             self._last_line = now
-            write_line(f"curvtool: {self._figures(step)}")
+            write_line(f"curvtool: {self.prefix}{self._figures(step)}")
         elif self._task is not None:
             # A dense solve knows its length; an iteration counts converged pairs.
             iterative = math.isfinite(step.worst) or step.converged > 0

@@ -82,24 +82,20 @@ def run_command(
         ):
             progress.tell("loading")  # torch is imported here, not before
             group = open_state.enter_context(joined(launch, common))
-            loaded = _loaded(config, path, group)
-            run: Run | None = None
+            found = obtained(
+                config,
+                path,
+                common,
+                kind,
+                progress,
+                group,
+                open_state,
+                began=began,
+                force=force,
+                max_hvps=max_hvps,
+            )
 
-            def stored() -> bool:
-                nonlocal run
-                run = _stored(config, path, kind, loaded, force=force, max_hvps=max_hvps)
-                return run is not None
-
-            continued: Continuation | None = None
-            if not group.from_first(stored):
-                from curvtool.cli.continuing import continuation
-
-                continued = open_state.enter_context(
-                    continuation(
-                        config, path, loaded, common, progress, group, began=began, force=force
-                    )
-                )
-                run = kind.compute(loaded, progress, continued.session)
+        run, continued = found
 
         def finished() -> ExitCode:
             assert run is not None
@@ -121,6 +117,68 @@ def run_command(
     if not common.quiet:
         say(f"{'already in' if continued is None else 'written to'} {path}")
     return code
+
+
+def obtained(
+    config: Config,
+    path: Path,
+    common: Long,
+    kind: Kind[Run],
+    progress: ProgressDisplay,
+    group: Group,
+    open_state: contextlib.ExitStack,
+    *,
+    began: float,
+    force: bool,
+    max_hvps: int | None,
+    afresh: bool = True,
+) -> tuple[Run | None, Continuation | None]:
+    """Find a run in its file, or compute it; it is left to the caller to write it.
+
+    Args:
+        config: of the run.
+        path: of the run file.
+        common: the shared options.
+        kind: of the run.
+        progress: told of it.
+        group: the processes that compute together.
+        open_state: takes the state of the run, which is held until it closes.
+        began: when the command did, by `time.monotonic`.
+        force: whether to replace whatever lies at the path.
+        max_hvps: products that may be spent now.
+        afresh: whether `force` replaces a run of the same request, too.
+
+    Returns:
+        The run, None where rank 0 alone has read it; and the continuation to be told when it is
+        written, None for one found there.
+
+    Raises:
+        InputError: when another run's file lies there, or the problem cannot be used.
+    """
+    from curvtool.cli.continuing import continuation
+    from curvtool.cli.output import require_writable
+
+    loaded = _loaded(config, path, group)
+    run: Run | None = None
+
+    def stored() -> bool:
+        nonlocal run
+        try:
+            if not (force and afresh):
+                run = _stored(config, path, kind, loaded, max_hvps=max_hvps)
+        except InputError:
+            if not force:
+                raise
+        if run is None:
+            require_writable(path)
+        return run is not None
+
+    if group.from_first(stored):
+        return run, None
+    continued = open_state.enter_context(
+        continuation(config, path, loaded, common, progress, group, began=began, force=force)
+    )
+    return kind.compute(loaded, progress, continued.session), continued
 
 
 def _loaded(config: Config, path: Path, group: Group) -> Loaded:
@@ -148,14 +206,13 @@ def _stored(
     kind: Kind[Run],
     loaded: Loaded,
     *,
-    force: bool,
     max_hvps: int | None,
 ) -> Run | None:
-    """The run where it is there already; else the path can be written."""
+    """The run where it is there already; refuses another one."""
     from curvtool.cli.continuing import forget_state
-    from curvtool.cli.output import finished_before, identity_of, require_writable
+    from curvtool.cli.output import finished_before, identity_of
 
-    if not force and finished_before(
+    if finished_before(
         path,
         loaded.request,
         config=config.request(),
@@ -166,5 +223,4 @@ def _stored(
         if kind.enough(stored):
             forget_state(path)
             return stored
-    require_writable(path)
     return None

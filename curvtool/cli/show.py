@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,14 @@ from curvtool.report.json import (
     diag_json,
     spectrum_json,
     spectrum_layers_json,
+    status_json,
     trace_json,
+    track_json,
 )
 from curvtool.report.spectrum import spectrum_report
+from curvtool.report.status import status_report
 from curvtool.report.trace import trace_report
+from curvtool.report.track import track_report
 from curvtool.results import (
     BenchRun,
     CheckRun,
@@ -36,8 +43,10 @@ from curvtool.results import (
     SpectrumRun,
     StoredRun,
     TraceRun,
+    TrackRun,
 )
 from curvtool.storage.run import read_run
+from curvtool.storage.standing import standings
 
 # How each type of run is shown: its report, and its JSON object.
 _SHOWN: Mapping[type, tuple[Callable[..., RenderableType], Callable[[Any], dict[str, Any]]]] = {
@@ -46,6 +55,7 @@ _SHOWN: Mapping[type, tuple[Callable[..., RenderableType], Callable[[Any], dict[
     TraceRun: (trace_report, trace_json),
     DensityRun: (density_report, density_json),
     DiagRun: (diag_report, diag_json),
+    TrackRun: (track_report, track_json),
     BenchRun: (bench_report, bench_json),
     CheckRun: (check_report, check_json),
 }
@@ -87,18 +97,52 @@ def print_check(run: CheckRun, *, as_json: bool, verbose: bool, console: Console
     _print(run, as_json=as_json, verbose=verbose, console=console)
 
 
-def _print(run: object, *, as_json: bool, verbose: bool, console: Console) -> None:
-    report, as_record = _SHOWN[type(run)]
+def print_status(place: Path, *, as_json: bool, verbose: bool, console: Console) -> None:
+    """Print how the runs of a place stand.
+
+    Args:
+        place: folder, run file or status file.
+        as_json: whether to print one JSON object instead.
+        verbose: whether to list every run with its message.
+        console: to print to; off a terminal only plain lines are printed.
+
+    Raises:
+        InputError: where there is nothing of that name.
+    """  # raised below
+    found = standings(place)
     if as_json:
-        with printing():
-            console.out(json.dumps(as_record(run), allow_nan=False, indent=2), highlight=False)
+        _print_json(status_json(found), console)
         return
-    made = report(
-        run,
-        width=console.width,
-        unicode=console.encoding.lower().startswith("utf"),
-        plain=not console.is_terminal or console.is_dumb_terminal,
+    folder = place if place.is_dir() else place.parent
+    made = status_report(
+        [replace(status, output=os.path.relpath(status.output, folder)) for status in found],
+        folder=str(folder),
+        now=datetime.now(UTC),
+        **_page(console),
         verbose=verbose,
     )
     with printing():
         console.print(made, soft_wrap=True)
+
+
+def _print(run: object, *, as_json: bool, verbose: bool, console: Console) -> None:
+    report, as_record = _SHOWN[type(run)]
+    if as_json:
+        _print_json(as_record(run), console)
+        return
+    made = report(run, **_page(console), verbose=verbose)
+    with printing():
+        console.print(made, soft_wrap=True)
+
+
+def _print_json(record: dict[str, Any], console: Console) -> None:
+    with printing():
+        console.out(json.dumps(record, allow_nan=False, indent=2), highlight=False)
+
+
+def _page(console: Console) -> dict[str, Any]:
+    return {
+        "width": console.width,
+        "unicode": console.encoding.lower().startswith("utf"),
+        "plain": not console.is_terminal or console.is_dumb_terminal,
+    }

@@ -149,30 +149,12 @@ def spectrum(
 
 
 def _run(config: SpectrumConfig, path: Path, common: Long, *, force: bool) -> ExitCode:
-    from curvtool.cli.running import Kind, run_command
-    from curvtool.results import Outcome, SpectrumRun
-    from curvtool.storage.spectrum import read_spectrum, write_spectrum
-
-    def compute(loaded: Loaded, progress: ProgressDisplay, session: Session) -> SpectrumRun:
-        from curvtool.pipeline import run_spectrum
-
-        return run_spectrum(
-            config, loaded, report=progress.step, tell=progress.tell, session=session
-        )
-
-    def enough(stored: SpectrumRun) -> bool:
-        # The default asks for at most P pairs, the same number as an option for that many.
-        return config.top_k is None or config.top_k <= stored.problem.num_parameters
-
     if config.per_layer:
         return _run_layers(config, path, common, force=force)
-    kind = Kind(
-        compute=compute,
-        read=partial(read_spectrum, eigenvectors=False),
-        write=write_spectrum,
-        converged=lambda run: run.pairs.outcome is Outcome.CONVERGED,
-        enough=enough,
-    )
+    from curvtool.cli.running import run_command
+    from curvtool.cli.solving import spectrum_kind
+
+    kind = spectrum_kind(config)
     return run_command(config, path, common, kind, force=force, max_hvps=config.max_hvps)
 
 

@@ -9,6 +9,9 @@ from curvtool.pipeline.density import run_density as run_density
 from curvtool.pipeline.diag import run_diag as run_diag
 from curvtool.pipeline.loading import Loaded as Loaded
 from curvtool.pipeline.loading import load as load
+from curvtool.pipeline.spectrum import Neighbour as Neighbour
 from curvtool.pipeline.spectrum import run_spectrum as run_spectrum
 from curvtool.pipeline.spectrum_layers import run_spectrum_layers as run_spectrum_layers
 from curvtool.pipeline.trace import run_trace as run_trace
+from curvtool.pipeline.track import compared as compared
+from curvtool.pipeline.track import summarised as summarised

@@ -38,6 +38,8 @@ def ready(
     demand: Demand,
     tell: Tell,
     session: Session | None,
+    *,
+    began: str = "",
 ) -> Prepared:
     """Evaluate, check and plan, or take that over from an earlier run.
 
@@ -48,6 +50,7 @@ def ready(
         demand: of the solve.
         tell: told of every stage in a sentence.
         session: of a run that can be continued; None for one that cannot.
+        began: name of the run that the solve begins from, if any.
 
     Returns:
         All that the solve needs.
@@ -79,7 +82,7 @@ def ready(
             afresh=decisions is None,
         )
     if session is not None:
-        session.begin(lambda: _decided(prepared, given))
+        session.begin(lambda: {**_decided(prepared, given), "started_from": began})
     return prepared
 
 

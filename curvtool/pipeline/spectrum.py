@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Any, final
+
+import torch
 
 from curvtool.algorithms.dense import dense
 from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
@@ -13,15 +15,16 @@ from curvtool.algorithms.lanczos import lanczos
 from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.algorithms.space import space_of
+from curvtool.algorithms.warm import warm_start
 from curvtool.config import SpectrumConfig
 from curvtool.pipeline.continuing import ready, recorded
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Demand, Tell, opened
-from curvtool.pipeline.records import solve_record
+from curvtool.pipeline.records import parameter_records, solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sizing import average_rows, expected_products, pairs_and_method, share_memory
 from curvtool.problem.objective import Objective
-from curvtool.results import EigenPairs, SpectrumRun
+from curvtool.results import EigenPairs, FloatArray, ParameterEntry, SpectrumRun
 from curvtool.resuming.session import Session
 
 _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
@@ -32,6 +35,24 @@ _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
     "lobpcg": scipy_lobpcg,
 }
 _ON_WHOLE_VECTORS = {"dense", "eigsh", "lobpcg"}
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """A solved checkpoint of the same training, to begin from.
+
+    Attributes:
+        name: that the record says.
+        parameters: which must be those of the solve, or it is no neighbour.
+        eigenvalues: shape (k,).
+        vectors: gives the eigenvectors one by one, in the order of the eigenvalues.
+    """
+
+    name: str
+    parameters: Sequence[ParameterEntry]
+    eigenvalues: FloatArray
+    vectors: Callable[[], Iterable[Any]]
 
 
 @final
@@ -84,6 +105,7 @@ def run_spectrum(
     report: Report = silent,
     tell: Tell = lambda _: None,
     session: Session | None = None,
+    neighbour: Neighbour | None = None,
 ) -> SpectrumRun:
     """Compute the eigenpairs that the config asks for.
 
@@ -93,6 +115,8 @@ def run_spectrum(
         report: told of every product of the solve.
         tell: told of every stage in a sentence.
         session: of a run that can be continued.
+        neighbour: to begin from, where Lanczos solves; certificate and completeness are as ever. A
+            run that began without goes on without.
 
     Returns:
         The run, ready to be stored and shown.
@@ -104,7 +128,11 @@ def run_spectrum(
     began = time.perf_counter()
     with computing():
         sized = sized_solve(config, loaded, session)
-        prepared = ready(config, sized.objective, sized.memory, sized.demand, tell, session)
+        start = _start(neighbour, sized, session)
+        from_whom = neighbour.name if neighbour is not None and start is not None else ""
+        prepared = ready(
+            config, sized.objective, sized.memory, sized.demand, tell, session, began=from_whom
+        )
         settings = EigenSettings(
             k=sized.k,
             which=config.which,
@@ -117,17 +145,36 @@ def run_spectrum(
             certify_fully=config.certify == "full",
             vectors=config.vectors,
             momentum=config.momentum,
+            start=start,
         )
-        tell(f"solving by {sized.method}")
+        beginning = f", beginning from {from_whom}" if from_whom else ""
+        tell(f"solving by {sized.method}{beginning}")
         whole_vectors = sized.method in _ON_WHOLE_VECTORS
         operator = recorded(prepared, session, whole_vectors=whole_vectors)
         pairs = _SOLVERS[sized.method](operator, settings, report=report)
         if pairs.eigenvectors is not None and not whole_vectors:
             vectors = space_of(operator).gathered(pairs.eigenvectors)
             pairs = replace(pairs, eigenvectors=vectors)
-    return SpectrumRun(
+    run = SpectrumRun(
         pairs=pairs,
         **solve_record(
             config, loaded, prepared, began=began, seconds=pairs.seconds, hvps=pairs.hvps
         ),
     )
+    if not from_whom:
+        return run
+    return replace(run, environment={**run.environment, "started_from": from_whom})
+
+
+def _start(
+    neighbour: Neighbour | None, sized: SizedSolve, session: Session | None
+) -> torch.Tensor | None:
+    """A direction to begin with, where it serves."""
+    if neighbour is None or sized.method != "lanczos":
+        return None
+    before = None if session is None else session.decisions
+    if before is not None and not before.get("started_from"):
+        return None
+    if tuple(neighbour.parameters) != parameter_records(sized.objective):
+        return None
+    return warm_start(neighbour.eigenvalues, neighbour.vectors())

@@ -18,6 +18,7 @@ from curvtool.report.verdicts import (
     half_width,
     trace_met,
     trace_sentence,
+    track_sentence,
 )
 from curvtool.results import (
     BenchRun,
@@ -25,10 +26,13 @@ from curvtool.results import (
     DensityRun,
     DiagRun,
     EigenPairs,
+    RunStatus,
     SolveRun,
     SpectrumBlocksRun,
     SpectrumRun,
+    Standing,
     TraceRun,
+    TrackRun,
 )
 
 
@@ -157,6 +161,52 @@ def bench_json(run: BenchRun) -> dict[str, Any]:
         As `spectrum_json`.
     """
     return {"kind": "bench", **_record(run)}
+
+
+def track_json(run: TrackRun) -> dict[str, Any]:
+    """Turn a sweep into plain JSON types, an object for each checkpoint.
+
+    Args:
+        run: what to show.
+
+    Returns:
+        As `spectrum_json`. `overlap` is the mean squared cosine of the principal angles between
+        the subspace of a checkpoint and that of `compared_with`.
+    """
+    rows = [{**_plain(dataclasses.asdict(row)), "overlap": _plain(row.overlap)} for row in run.rows]
+    return {
+        "kind": "track",
+        "outcome": run.outcome.value,
+        "outcome_sentence": track_sentence(run),
+        "checkpoints": rows,
+        "hvps": run.hvps,
+        "seconds": _plain(run.seconds),
+        "which": run.which,
+        "tol": _plain(run.tol),
+        "accuracy": run.accuracy,
+        "problem": None if run.problem is None else _plain(dataclasses.asdict(run.problem)),
+        "config": _plain(run.config),
+        "environment": _plain(run.environment),
+        "curvtool_version": run.version,
+        "created": run.created,
+    }
+
+
+def status_json(found: Sequence[RunStatus]) -> dict[str, Any]:
+    """Turn the standing of runs into plain JSON types.
+
+    Args:
+        found: one for each run.
+
+    Returns:
+        As `spectrum_json`: `counts` by state, and an object for each run.
+    """
+    counts = {each.value: sum(status.standing is each for status in found) for each in Standing}
+    runs = []
+    for status in found:
+        fields = _plain(dataclasses.asdict(status))
+        runs.append({"run": fields.pop("output"), "state": fields.pop("standing"), **fields})
+    return {"kind": "status", "counts": counts, "runs": runs}
 
 
 def _pairs(pairs: EigenPairs) -> dict[str, Any]:

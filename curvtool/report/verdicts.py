@@ -14,6 +14,7 @@ from curvtool.results import (
     DiagonalEstimate,
     Outcome,
     TraceEstimate,
+    TrackRun,
 )
 
 # What rounding may add to a width that met its tolerance exactly.
@@ -84,4 +85,20 @@ def _stopped(outcome: Outcome, goal: str) -> str:
         Outcome.STAGNATED: "stopped, since more products no longer helped, before",
         Outcome.INCOMPLETE: "ended before",
         Outcome.INTERRUPTED: "interrupted before",
+        Outcome.FAILED: "failed before",
     }[outcome] + f" {goal}"
+
+
+def track_sentence(run: TrackRun) -> str:
+    """Say how a sweep stands."""
+    outcomes = [row.outcome for row in run.rows]
+    parts = [
+        (outcomes.count(Outcome.FAILED), "failed"),
+        (outcomes.count(Outcome.INTERRUPTED), "not analysed yet"),
+    ]
+    done = Outcome.CONVERGED
+    early = [o for o in outcomes if o not in {done, Outcome.FAILED, Outcome.INTERRUPTED}]
+    parts.append((len(early), "ended before every pair met the tolerance"))
+    total = len(outcomes)
+    said = "; ".join(f"{number} of {total} checkpoints {what}" for number, what in parts if number)
+    return said or "every pair of every checkpoint met the tolerance"

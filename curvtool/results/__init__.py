@@ -26,7 +26,11 @@ from curvtool.results.spectrum import Certification as Certification
 from curvtool.results.spectrum import Completeness as Completeness
 from curvtool.results.spectrum import EigenPairs as EigenPairs
 from curvtool.results.spectrum import SpectrumRun as SpectrumRun
+from curvtool.results.status import RunStatus as RunStatus
+from curvtool.results.status import Standing as Standing
 from curvtool.results.trace import DiagonalEstimate as DiagonalEstimate
 from curvtool.results.trace import DiagRun as DiagRun
 from curvtool.results.trace import TraceEstimate as TraceEstimate
 from curvtool.results.trace import TraceRun as TraceRun
+from curvtool.results.track import Tracked as Tracked
+from curvtool.results.track import TrackRun as TrackRun

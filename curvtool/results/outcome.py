@@ -19,6 +19,7 @@ class Outcome(enum.Enum):
     STAGNATED = "stagnated"
     INCOMPLETE = "incomplete"
     INTERRUPTED = "interrupted"
+    FAILED = "failed"
 
     @property
     def sentence(self) -> str:
@@ -34,10 +35,12 @@ _SENTENCES = {
         "every pair met the tolerance, but a probe found a wanted eigenvalue that is not among them"
     ),
     Outcome.INTERRUPTED: "interrupted before every pair met the tolerance",
+    Outcome.FAILED: "could not be computed: nothing is known of it",
 }
 # What stopped a part stopped the whole; of several reasons, the first of these is told.
 _GRAVEST_FIRST = (
     Outcome.INTERRUPTED,
+    Outcome.FAILED,
     Outcome.INCOMPLETE,
     Outcome.STAGNATED,
     Outcome.MAX_HVPS,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from curvtool.errors import InputError
 from curvtool.results import StoredRun
-from curvtool.storage import bench, density, diag, spectrum, spectrum_layers, trace
+from curvtool.storage import bench, density, diag, spectrum, spectrum_layers, trace, track
 from curvtool.storage.file import opened, read_header
 
 # Kind -> its reader; of the path, and whether to read what is as long as the flat vector.
@@ -20,6 +20,7 @@ _READERS: Mapping[str, Callable[[Path, bool], StoredRun]] = {
     density.KIND: lambda path, _: density.read_density(path),
     diag.KIND: lambda path, vectors: diag.read_diag(path, vectors=vectors),
     bench.KIND: lambda path, _: bench.read_bench(path),
+    track.KIND: lambda path, _: track.read_track(path),
 }
 
 

@@ -111,7 +111,7 @@ class StateFolder:
                 raise _in_use(self.output, owner) from None
             except OSError:  # file systems without locks: by the owner's process alone
                 owner = _owner(descriptor)
-                if _lives_here(owner):
+                if lives_here(owner):
                     os.close(descriptor)
                     raise _in_use(self.output, owner) from None
             if self._is_current(descriptor):
@@ -141,7 +141,15 @@ def _owner(descriptor: int) -> tuple[str, str]:
     return (words[0], words[1]) if len(words) > 1 else ("", "")
 
 
-def _lives_here(owner: tuple[str, str]) -> bool:
+def lives_here(owner: tuple[str, str]) -> bool:
+    """Whether another process of this host has that id.
+
+    Args:
+        owner: process id and host, as a lock or a status file tells them.
+
+    Returns:
+        False of this very process, and for another host.
+    """
     pid, host = owner
     if host != socket.gethostname() or not pid.isdecimal() or int(pid) == os.getpid():
         return False

@@ -16,6 +16,7 @@ from typing import Literal, final
 from curvtool.storage.small import write_json
 from curvtool.storage.state import status_file
 
+SCHEMA = "curvtool-status/1"
 State = Literal["running", "interrupted", "done", "failed"]
 
 
@@ -43,7 +44,7 @@ class Status:
             write_json(
                 self.path,
                 {
-                    "schema": "curvtool-status/1",
+                    "schema": SCHEMA,
                     "state": state,
                     "pid": os.getpid(),
                     "host": socket.gethostname(),

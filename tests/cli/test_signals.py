@@ -133,6 +133,28 @@ def test_signals_wait_for_a_boundary_and_a_second_interrupt_does_not() -> None:
             signal.signal(number, handler)
 
 
+def test_a_late_warning_does_not_spoil_an_exit_code(tmp_path: Path) -> None:
+    # After the last of our own lines, when Python has taken its handlers down.
+    late = (
+        "import os, sys\n"
+        "from curvtool.__main__ import main\n"
+        "sys.argv[1:] = ['--version']\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, pid=os.getpid()):\n"
+        f"        kill(pid, {int(signal.SIGUSR2)})\n"
+        "sys.modules['late'] = Late()\n"
+        "main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", late],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == ExitCode.DONE
+
+
 KILLER = """
 import os, random, sys, time
 from pathlib import Path
