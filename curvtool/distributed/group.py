@@ -65,6 +65,14 @@ class Group(Protocol):
         """The vector of which every rank has a part, shape (P,)."""
         ...
 
+    def broadcast_(self, numbers: Tensor, source: int) -> Tensor:
+        """Give everybody the numbers of rank `source`, in place."""
+        ...
+
+    def reduce_(self, numbers: Tensor, target: int) -> Tensor:
+        """Add up a tensor over the ranks, in place, on rank `target`; the others' is spoilt."""
+        ...
+
     def from_first(self, make: Callable[[], _Result]) -> _Result:
         """What rank 0 makes, for everybody; what it raises is raised everywhere."""
         ...
@@ -113,6 +121,16 @@ class Alone:
         """The vector itself."""
         assert shares.ranks == 1
         return part
+
+    def broadcast_(self, numbers: Tensor, source: int) -> Tensor:
+        """Nobody else to give them to."""
+        assert source == 0
+        return numbers
+
+    def reduce_(self, numbers: Tensor, target: int) -> Tensor:
+        """Nothing to add."""
+        assert target == 0
+        return numbers
 
     def from_first(self, make: Callable[[], _Result]) -> _Result:
         """What is made."""
@@ -228,6 +246,18 @@ class Ranks:
             return packed
         rows = packed.view(shares.ranks, shares.longest)
         return torch.cat([rows[r, : shares.length(r)] for r in range(shares.ranks)])
+
+    def broadcast_(self, numbers: Tensor, source: int) -> Tensor:
+        """Give everybody the numbers of rank `source`, in place."""
+        self._waited(dist.broadcast(numbers, source, async_op=True))
+        self._count(numbers)
+        return numbers
+
+    def reduce_(self, numbers: Tensor, target: int) -> Tensor:
+        """Add up a tensor over the ranks, in place, on rank `target`; the others' is spoilt."""
+        self._waited(dist.reduce(numbers, target, async_op=True))
+        self._count(numbers)
+        return numbers
 
     def from_first(self, make: Callable[[], _Result]) -> _Result:
         """What rank 0 makes, for everybody.
