@@ -119,7 +119,7 @@ def _deep(group: Group, width: int, layers: int, examples: int) -> ShardedHessia
     generator = torch.Generator().manual_seed(1)
 
     def numbers(_: str, p: nn.Parameter) -> Tensor:
-        return torch.randn(p.shape, generator=generator) / p.shape[-1] ** 0.5
+        return torch.randn(p.shape, generator=generator).div_(p.shape[-1] ** 0.5)
 
     with torch.device("meta"):
         module = mlp(sizes=[width] * (layers + 1), activation="tanh", bias=False).eval()
@@ -186,7 +186,9 @@ def _loss() -> Loss:
     origin = Origin("bench", Path(), trusted=True)
     return resolve_loss(
         ProblemSpec(
-            ModelSpec("mlp", origin), DataSpec("npz:d.npz", origin), LossSpec("cross_entropy", origin)
+            ModelSpec("mlp", origin),
+            DataSpec("npz:d.npz", origin),
+            LossSpec("cross_entropy", origin),
         )
     )
 
