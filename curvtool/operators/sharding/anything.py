@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_leaves, tree_unflatten
 
 from curvtool.operators.sharding.parameter import ShardedParameter
-from curvtool.operators.sharding.sweep import Dual, Sweep, halves, joined
+from curvtool.operators.sharding.sweep import Dual, Sweep, bare, joined, taken
 
 _IN_PLACE = re.compile(r"__i[a-z]+__|[a-z].*[^_]_")
 
@@ -46,13 +46,12 @@ class Remade:
         self, sweep: Sweep, func: Callable[..., Any], leaves: list[Any], spec: TreeSpec
     ) -> None:
         self._sweep, self._func, self._spec = sweep, func, spec
-        # Activations without graph, derivatives beside them; the rest as it came.
-        self._inputs = [halves(x) if is_activation(x) else (x, None) for x in leaves]
+        # Activations and beside them their derivatives; the rest as it came.
+        self._inputs = [taken(x) if is_activation(x) else (x, None) for x in leaves]
         self._activations = [is_activation(x) for x in leaves]
         if writes_over(func) and self._activations[0]:
             value, tangent = self._inputs[0]
             self._inputs[0] = value.clone(), None if tangent is None else tangent.clone()
-        self._versions = [t._version for t, _ in self._duals()]
 
     def forward(self) -> Any:
         """What the function gives, dual in a product, without graph."""
@@ -60,47 +59,52 @@ class Remade:
             return self._run([
                 joined(self._sweep.whole(x), self._sweep.direction(x))
                 if isinstance(x, ShardedParameter)
-                else joined(x, tangent)
+                else joined(x.data if is_number(x) else x, tangent)
                 for x, tangent in self._inputs
             ])
 
-    def backward(self, needed: list[bool], sensitivities: list[Dual]) -> list[Dual | None]:
+    def given_up(self) -> list[Tensor | None]:
+        """The activations and their derivatives in turn; the call is without them from now on."""
+        kept = [t for dual in self._duals() for t in dual]
+        self._inputs = [
+            (None, None) if yes else x
+            for x, yes in zip(self._inputs, self._activations, strict=True)
+        ]
+        return kept
+
+    def backward(
+        self, kept: list[Tensor | None], needed: list[bool], sensitivities: list[Dual]
+    ) -> list[Dual | None]:
         """Make the call again and differentiate it.
 
         Args:
+            kept: as `given_up` gave them.
             needed: for each activation, whether its derivative is asked for.
             sensitivities: of the outputs.
 
         Returns:
             One for each activation; None where it is not needed. Parameters' go to the sweep.
-
-        Raises:
-            RuntimeError: where an activation has been written over since.
         """
-        if [t._version for t, _ in self._duals()] != self._versions:
-            raise RuntimeError(
-                "an input of a layer was modified by an inplace operation, and the layer is "
-                "computed again on the way back"
-            )
         leaves: list[Any] = []
-        asked = iter(needed)
+        asked, at = iter(needed), iter(kept)
         wanted: list[Tensor] = []
         mine: list[ShardedParameter] = []
         of_parameters: list[Tensor] = []
         for (x, tangent), is_activation in zip(self._inputs, self._activations, strict=True):
             if isinstance(x, ShardedParameter):
-                value = self._sweep.whole(x).detach().requires_grad_(x.differentiated)
+                value = self._sweep.whole(x).data.requires_grad_(x.differentiated)
                 leaves.append(joined(value, self._sweep.direction(x)))
                 if x.differentiated:
                     mine.append(x)
                     of_parameters.append(leaves[-1])
             elif is_activation:
-                need = next(asked)
-                leaves.append(joined(x.detach().requires_grad_(need), tangent))
+                need, x, tangent = next(asked), next(at), next(at)
+                assert x is not None
+                leaves.append(joined(x.data.requires_grad_(need), tangent))
                 wanted += [leaves[-1]] if need else []
             else:
                 leaves.append(x)
-        self._inputs = []
+        del kept, at, x, tangent
         with torch.enable_grad():
             outputs = [t for t in tree_leaves(self._run(leaves)) if is_number(t)]
         del leaves
@@ -119,8 +123,8 @@ class Remade:
                 )
             )
         del outputs, of_parameters, wanted
-        # Halves have no graph: with the last of these numbers the call's own graph is gone.
-        derivatives = [None if d is None else halves(d) for d in found]
+        # What is left has no graph: with the last of these numbers the call's own graph is gone.
+        derivatives = [None if d is None else bare(d) for d in found]
         del found
         contributions, derivatives = derivatives[count:][::-1], derivatives[:count]
         for parameter in mine:

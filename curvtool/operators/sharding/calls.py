@@ -10,6 +10,10 @@ what both passes contribute to a gathered parameter before that goes back to its
 the passes it holds this for all parameters: L + 1 layers of L were seen, whether saved tensors are
 released and gathered again or `torch.utils.checkpoint` makes the layers again.
 
+In a dual level torch frees what tanh, exp, sigmoid, softmax and the like made with a graph only
+when the level ends (2.14.1: value and derivative hold each other), so that activations are freed at
+the end of a batch and not on the way back.
+
 Letters: p numbers of this rank's part of a vector.
 """
 
@@ -29,7 +33,7 @@ from curvtool.errors import InputError
 from curvtool.operators.sharding.anything import Remade, is_activation, is_number, writes_over
 from curvtool.operators.sharding.linear import Linear
 from curvtool.operators.sharding.parameter import ShardedParameter
-from curvtool.operators.sharding.sweep import Dual, Sweep, halves, joined, whole
+from curvtool.operators.sharding.sweep import Dual, Sweep, bare, joined, whole
 from curvtool.operators.ways.forward import quiet_forward_mode
 
 
@@ -40,8 +44,14 @@ class Rule(Protocol):
         """What the function gives, dual in a product, without graph."""
         ...
 
-    def backward(self, needed: list[bool], sensitivities: list[Dual]) -> list[Dual | None]:
-        """Derivatives of the activations; those of parameters go to the sweep. Called once."""
+    def given_up(self) -> list[Tensor | None]:
+        """The activations, which autograd is to keep: it checks that nobody writes over them."""
+        ...
+
+    def backward(
+        self, kept: list[Tensor | None], needed: list[bool], sensitivities: list[Dual]
+    ) -> list[Dual | None]:
+        """Derivatives of the activations; those of parameters go to the sweep."""
         ...
 
 
@@ -85,7 +95,7 @@ class Calls:
                         create_graph=self._sweep.dual,
                         retain_graph=False,
                     )
-                return halves(value)[0]
+                return bare(value)[0]
             finally:
                 self._sweep = None
 
@@ -130,7 +140,7 @@ class Calls:
 def _differentiable(rule: Rule, anchor: Tensor | None, activations: list[Tensor]) -> Any:
     """What a rule's forward gives, with the rule as its derivative."""
     leaves, spec = tree_flatten(rule.forward())
-    outputs = [halves(leaf) for leaf in leaves if is_number(leaf)]
+    outputs = [bare(leaf) for leaf in leaves if is_number(leaf)]
     tensors = iter(_Call.apply(rule, outputs, anchor, *activations))
     return tree_unflatten([next(tensors) if is_number(leaf) else leaf for leaf in leaves], spec)
 
@@ -147,6 +157,8 @@ class _Call(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], _output: Any) -> None:
         """Keep the rule."""
         ctx.rule, outputs = inputs[:2]
+        # By autograd rather than by the rule, so that activation checkpointing may drop them.
+        ctx.save_for_backward(*ctx.rule.given_up())
         ctx.tangents = [torch.zeros_like(v) if t is None else t for v, t in outputs]
 
     @staticmethod
@@ -158,6 +170,5 @@ class _Call(torch.autograd.Function):
     def backward(ctx: Any, *sensitivities: Tensor) -> tuple[Tensor | None, ...]:
         """The rule's, dual in a product."""
         needed = list(ctx.needs_input_grad[3:])
-        found = ctx.rule.backward(needed, [halves(s) for s in sensitivities])
-        ctx.rule = None
+        found = ctx.rule.backward(list(ctx.saved_tensors), needed, [bare(s) for s in sensitivities])
         return None, None, None, *(None if d is None else joined(*d) for d in found)

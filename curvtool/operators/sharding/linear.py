@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from curvtool.operators.sharding.parameter import ShardedParameter
-from curvtool.operators.sharding.sweep import Dual, Sweep, halves, joined
+from curvtool.operators.sharding.sweep import Dual, Sweep, joined, taken
 
 
 @final
@@ -36,8 +36,7 @@ class Linear:
     ) -> None:
         self._sweep = sweep
         self._weight, self._bias = weight, bias
-        self._x: Dual = halves(x)
-        self._version = self._x[0]._version
+        self._x: Dual | None = taken(x)
 
     @classmethod
     def of(cls, sweep: Sweep, *args: Any, **kwargs: Any) -> Linear | None:
@@ -53,6 +52,7 @@ class Linear:
     def forward(self) -> Tensor:
         """y, dual in a product, without graph."""
         with torch.no_grad():
+            assert self._x is not None
             x, dx = self._x
             W = self._sweep.whole(self._weight)
             y = F.linear(x, W, None if self._bias is None else self._sweep.whole(self._bias))
@@ -66,25 +66,26 @@ class Linear:
                 dy = c.expand_as(y).clone() if dy is None else dy.add_(c)
             return joined(y, dy)
 
-    def backward(self, needed: list[bool], sensitivities: list[Dual]) -> list[Dual | None]:
+    def given_up(self) -> list[Tensor | None]:
+        """The inputs and their derivative; the call is without them from now on."""
+        assert self._x is not None
+        kept, self._x = list(self._x), None
+        return kept
+
+    def backward(
+        self, kept: list[Tensor | None], needed: list[bool], sensitivities: list[Dual]
+    ) -> list[Dual | None]:
         """Derivatives of x; those of W and b go to the sweep.
 
         Args:
+            kept: x and its derivative.
             needed: whether that of x is asked for.
             sensitivities: s and s*.
 
         Returns:
             One, or None where it is not needed.
-
-        Raises:
-            RuntimeError: where x has been written over since.
         """
-        (x, dx), ((s, ds),) = self._x, sensitivities
-        if x._version != self._version:
-            raise RuntimeError(
-                "an input of a layer was modified by an inplace operation, and the layer is "
-                "computed again on the way back"
-            )
+        (x, dx), ((s, ds),) = kept, sensitivities
         with torch.no_grad():
             found = self._of_x(s, ds) if needed[0] else None
             rows = [t if t is None else t.reshape(-1, t.shape[-1]) for t in (x, dx, s, ds)]

@@ -64,7 +64,24 @@ def joined(value: Tensor, tangent: Tensor | None) -> Tensor:
     return dual
 
 
-def halves(t: Tensor) -> Dual:
-    """A number and its derivative, both without graph."""
+def taken(t: Tensor) -> Dual:
+    """An activation as a call keeps it: its value with graph, its derivative without.
+
+    The value has the graph so that autograd keeps the numbers alone: of a detached one it would
+    keep what that was detached from, the derivative's own graph included.
+
+    Args:
+        t: dual in a product.
+
+    Returns:
+        Both; None where there is no derivative.
+    """
     value, tangent = forward_ad.unpack_dual(t)  # type: ignore[no-untyped-call]
-    return value.detach(), None if tangent is None else tangent.detach()
+    return value, None if tangent is None else tangent.data
+
+
+def bare(t: Tensor) -> Dual:
+    """A number and its derivative, without anything that they were made of."""
+    # By `data`, since `detach` makes a view in forward mode, which holds on to its base.
+    value, tangent = forward_ad.unpack_dual(t)  # type: ignore[no-untyped-call]
+    return value.data, None if tangent is None else tangent.data

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tests.objectives import CASES, Case, builtin, cross_entropy, hook, labels, normal
 
@@ -79,6 +80,21 @@ class Convolutions(nn.Module):
         return found
 
 
+class Checkpointed(nn.Module):
+    """Blocks whose activations torch computes again on the way back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 4), nn.GELU()) for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + checkpoint(block, x, use_reentrant=False)
+        return x
+
+
 def _hinge(model: nn.Module, values: Any) -> Tensor:
     return F.cross_entropy(model(values[0]).sin(), values[1])
 
@@ -91,6 +107,7 @@ OWN = {
     "own-ways": Case(OwnWays, builtin("cross_entropy"), _ROWS, cross_entropy),
     "encoder": Case(Encoder, builtin("cross_entropy"), _SEQUENCES, cross_entropy),
     "recurrent": Case(Recurrent, hook(_hinge), _SEQUENCES, _hinge),
+    "checkpointed": Case(Checkpointed, builtin("cross_entropy"), _ROWS, cross_entropy),
     "convolutions": Case(Convolutions, builtin("cross_entropy"), _IMAGES, cross_entropy),
 }
 OF_OTHERS = (

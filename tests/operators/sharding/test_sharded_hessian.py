@@ -47,7 +47,13 @@ def cut(case: Case) -> list[Batch]:
 
 def sharded(case: Case, group: Group, patterns: tuple[str, ...] = ()) -> ShardedHessian:
     module = cured(seeded(case.build).double().eval())
-    made = shard(module, group, device=CPU, dtype=torch.float64, patterns=patterns)
+    made = shard(
+        module,
+        group,
+        device=CPU,
+        dtype=torch.float64,
+        patterns=patterns,
+    )
     return ShardedHessian(made, case.loss, cut(case), weight_decay=case.weight_decay)
 
 
