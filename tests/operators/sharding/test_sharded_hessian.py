@@ -153,14 +153,15 @@ LAYER_BYTES = 8 * WIDTH * WIDTH
 OF_ONE_CALL = 6
 
 
-def live_bytes(group: Group, depth: int) -> tuple[int, int]:
-    """Most bytes alive that a product of a deep network makes, and those of this rank's share."""
+def live_bytes(group: Group, depth: int) -> tuple[int, int, int]:
+    """Most bytes alive that a product of a deep network makes, of this rank's share, and moved."""
     case = _deep(depth)
     H = sharded(case, group)
     v_p = normal(H.size, seed=3)[Shares(H.size, group.size).part(group.rank)].clone()
+    before = group.traffic
     with LiveBytes() as live:
         H.matvec(v_p)
-    return live.peak, H.sharded.store.part_p.nbytes
+    return live.peak, H.sharded.store.part_p.nbytes, group.traffic - before
 
 
 def _deep(depth: int) -> Case:
@@ -180,12 +181,26 @@ def test_no_rank_has_more_at_once_than_its_share_and_one_layer(
     # the layer, by tanh and on the way back.
     activations = 8 * depth * 2 * WIDTH * 8
     for rank in by_ranks[size]:
-        peak, part = rank["live"][depth]
+        peak, part, _ = rank["live"][depth]
         # Of the three shares, theta and v were there before; H v is made.
         assert peak <= part + OF_ONE_CALL * LAYER_BYTES + activations
         # The law would say nothing if a rank could hold all parameters within it.
         if depth == max(DEPTHS) and size == max(SIZES):
             assert peak < (depth - 1) * LAYER_BYTES
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_a_product_moves_five_vectors_a_batch(
+    by_ranks: dict[int, list[dict[str, Any]]], depth: int, size: int
+) -> None:
+    # Theta and v forth and back, and H v; the first layer has no inputs to go back to.
+    layer = LAYER_BYTES + 8 * WIDTH
+    vectors = 5 * (depth - 1) * layer - 2 * LAYER_BYTES - 2 * (depth - 1) * 8 * WIDTH
+    for rank in by_ranks[size]:
+        moved = rank["live"][depth][2]
+        # Each of some messages is counted to the byte below.
+        assert vectors * (size - 1) / size - 1000 <= moved <= vectors * (size - 1) / size
 
 
 @pytest.mark.parametrize("law", LAWS)
