@@ -38,7 +38,7 @@ MAY_USE: dict[str, set[str]] = {
     "resuming": {"operators", "distributed", "storage", "results", "errors"},
     "algorithms": {"operators", "distributed", "results", "errors"},
     "operators": {"problem", "distributed", "results", "errors"},
-    "problem": {"errors"},
+    "problem": {"distributed", "errors"},
     "distributed": {"errors"},
     "storage": {"results", "errors"},
     "report": {"results"},

@@ -15,7 +15,8 @@ import torch
 from scipy.special import erfinv
 from torch import Tensor
 
-from curvtool.algorithms.linalg import combination, norm
+from curvtool.algorithms.linalg import combination
+from curvtool.algorithms.space import space_of
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
 
@@ -62,6 +63,7 @@ def recurrence_defect(
         D = f max_j |sum_i c_i (H y_i - theta_i y_i - r_i)| over Gaussian c, f = 8 for two: too
         small with probability 1 % at most.
     """
+    space = space_of(operator)
     generator = np.random.default_rng([seed, combinations])
     worst = 0.0
     for _ in range(combinations):
@@ -71,7 +73,7 @@ def recurrence_defect(
         defect_P = operator.matvec(z_P)
         defect_P = defect_P - combination(V_nP, torch.from_numpy(S_nk @ (theta_k * c_k)))
         defect_P = defect_P - residual(s_n)
-        worst = max(worst, float(norm(defect_P)))
+        worst = max(worst, float(space.norm(defect_P)))
     return enlargement(combinations) * worst
 
 
@@ -88,14 +90,15 @@ def true_residuals(
     Returns:
         Rayleigh quotients and |H y - theta y|, each of shape (k,).
     """
+    space = space_of(operator)
     quotients, norms = [], []
     for i in range(count):
         y_P = vectors(i)
-        y_P = y_P / norm(y_P).to(y_P.dtype)
+        y_P = y_P / space.norm(y_P).to(y_P.dtype)
         Hy_P = operator.matvec(y_P)
-        quotient = float(torch.dot(y_P.double(), Hy_P.double()))
+        quotient = float(space.sum(torch.dot(y_P.double(), Hy_P.double()).view(1)))
         # In double, for theta y and H y cancel to many digits.
         remainder_P = Hy_P.double() - quotient * y_P.double()
         quotients.append(quotient)
-        norms.append(float(norm(remainder_P)))
+        norms.append(float(space.norm(remainder_P)))
     return np.array(quotients), np.array(norms)

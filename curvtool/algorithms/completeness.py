@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curvtool.algorithms.linalg import combination, norm, orthogonalized, orthonormal_start
+from curvtool.algorithms.linalg import combination
+from curvtool.algorithms.space import space_of
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
 
@@ -90,10 +91,10 @@ def probe(
         Whether a wanted eigenvalue is missing; if none is, whether one that is not wanted lies
         inside the gap of a listed one, whose quadratic bound it would make void.
     """
-    n, P = seen.rows.shape
+    n, P, space = len(seen.rows), operator.size, space_of(operator)
     uncrowded = np.zeros(len(seen.gap), dtype=np.bool_)
     steps = min(steps, scratch.shape[0], P - n)
-    v_P = orthonormal_start(seen.rows, seed=seed, stream=stream)
+    v_P = space.orthonormal_start(seen.rows, seed=seed, stream=stream)
     if v_P is None or steps < 1:
         return ProbeResult(None, uncrowded, None, 0)
     known = int(((seen.theta < low) | (seen.theta > high)).sum())
@@ -103,14 +104,14 @@ def probe(
     for j in range(steps):
         scratch[j] = v_P
         w_P = operator.matvec(scratch[j])
-        w_P, along_seen = orthogonalized(seen.rows, w_P)
-        w_P, along_new = orthogonalized(scratch[: j + 1], w_P)
-        w_P, again = orthogonalized(seen.rows, w_P)
-        numbers = torch.cat([along_seen + again, along_new, norm(w_P).view(1)]).tolist()
+        w_P, along_seen = space.orthogonalized(seen.rows, w_P)
+        w_P, along_new = space.orthogonalized(scratch[: j + 1], w_P)
+        w_P, again = space.orthogonalized(seen.rows, w_P)
+        numbers = torch.cat([along_seen + again, along_new, space.norm(w_P).view(1)]).tolist()
         size = n + j + 1
         J[:size, size - 1] = J[size - 1, :size] = numbers[:-1]
         scale = max(scale, float(np.linalg.norm(numbers)))
-        theta, S = np.linalg.eigh(J[:size, :size])
+        theta, S = space.agreed(np.linalg.eigh(J[:size, :size]))
         over = (theta > high) | (theta < low)
         done = j + 1
         if int(over.sum()) > known:

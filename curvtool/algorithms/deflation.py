@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curvtool.algorithms.layers import Layer, layer_sums, sizes
-from curvtool.algorithms.linalg import inner_products, norm, orthogonalized
+from curvtool.algorithms.layers import Layer, sizes
+from curvtool.algorithms.space import Space, space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SumOperator
 from curvtool.operators.recording import Numbers, fingerprint, loop, recorder_of, remembered
@@ -41,6 +41,7 @@ class Deflation:
     """Orthonormal directions and all that their products say exactly; T = H - shift I.
 
     Attributes:
+        space: that the rows are of.
         Q_kP: the rows, possibly none.
         trace: tr(Q T Q').
         layer_trace: shape (L,), tr(E_l T Q'Q).
@@ -52,6 +53,7 @@ class Deflation:
         hvps: products that were spent: k.
     """
 
+    space: Space
     Q_kP: Tensor
     trace: float
     layer_trace: FloatArray
@@ -64,13 +66,15 @@ class Deflation:
 
     def project(self, z_P: Tensor) -> Tensor:
         """Z without its components along the rows: four passes over them."""
-        return orthogonalized(self.Q_kP, z_P)[0] if len(self.Q_kP) else z_P
+        return self.space.orthogonalized(self.Q_kP, z_P)[0] if len(self.Q_kP) else z_P
 
 
 def nothing_deflated(operator: SumOperator, layers: Sequence[Layer]) -> Deflation:
     """No directions, no products."""
+    space = space_of(operator)
     return Deflation(
-        Q_kP=torch.empty((0, operator.size), dtype=operator.dtype, device=operator.device),
+        space=space,
+        Q_kP=space.empty(0),
         trace=0.0,
         layer_trace=np.zeros(len(layers)),
         frobenius=0.0,
@@ -82,10 +86,11 @@ def nothing_deflated(operator: SumOperator, layers: Sequence[Layer]) -> Deflatio
     )
 
 
-def orthonormal_rows(V_kP: Tensor) -> Tensor:
+def orthonormal_rows(space: Space, V_kP: Tensor) -> Tensor:
     """The rows made orthonormal in their order; rows that depend on earlier ones are left out.
 
     Args:
+        space: that they are of.
         V_kP: shape (k, P), none of them zero.
 
     Returns:
@@ -94,12 +99,12 @@ def orthonormal_rows(V_kP: Tensor) -> Tensor:
     Q_kP = torch.empty_like(V_kP)
     n = 0
     for v_P in V_kP:
-        w_P, _ = orthogonalized(Q_kP[:n], v_P / norm(v_P).to(v_P.dtype))
-        length = float(norm(w_P))
+        w_P, _ = space.orthogonalized(Q_kP[:n], v_P / space.norm(v_P).to(v_P.dtype))
+        length = float(space.norm(w_P))
         if length < 1e-3:  # what is left of a unit vector is mostly rounding
             continue
-        w_P, _ = orthogonalized(Q_kP[:n], w_P / length)
-        Q_kP[n] = w_P / norm(w_P).to(w_P.dtype)
+        w_P, _ = space.orthogonalized(Q_kP[:n], w_P / length)
+        Q_kP[n] = w_P / space.norm(w_P).to(w_P.dtype)
         n += 1
     return Q_kP[:n]
 
@@ -125,7 +130,8 @@ def deflated(
     Raises:
         CurvtoolError: when a product is not finite.
     """
-    Q_kP = orthonormal_rows(V_kP.to(dtype=operator.dtype, device=operator.device))
+    space = space_of(operator)
+    Q_kP = orthonormal_rows(space, V_kP.to(dtype=operator.dtype, device=operator.device))
     k, B = len(Q_kP), operator.num_terms
     within = np.zeros((B, k, k))
     lengths = np.zeros((B, k))
@@ -149,6 +155,7 @@ def deflated(
     # |T|^2 - |pTp|^2 = 2 |TQ'|^2 - |QTQ'|^2.
     taken_by_term = 2 * lengths.sum(axis=1) - (within**2).sum(axis=(1, 2))
     return Deflation(
+        space=space,
         Q_kP=Q_kP,
         trace=trace,
         layer_trace=layer_trace,
@@ -179,7 +186,7 @@ def _direction(
     Raises:
         CurvtoolError: when a product is not finite.
     """
-    q_P, B = Q_kP[i], operator.num_terms
+    q_P, B, space = Q_kP[i], operator.num_terms, space_of(operator)
     Tq_P = torch.zeros_like(q_P)
     within, lengths = np.zeros((B, len(Q_kP))), np.zeros(B)
     state = {
@@ -191,19 +198,19 @@ def _direction(
         place.fill(state)
         for b in range(place.done, B):
             part_P = operator.term(b, q_P)
-            within[b] = inner_products(Q_kP, part_P).cpu().numpy()
-            lengths[b] = float(inner_products(part_P[None], part_P)[0])
+            within[b] = space.inner_products(Q_kP, part_P).cpu().numpy()
+            lengths[b] = float(space.inner_products(part_P[None], part_P)[0])
             Tq_P += part_P
             place.step(b + 1, lambda: state)
     if not np.isfinite(lengths).all():
         raise CurvtoolError(NOT_FINITE)
     kept = [Tq_P.cpu().numpy().copy()] if diagonal else []
-    trace = float(inner_products(q_P[None], Tq_P)[0])
-    length = float(inner_products(Tq_P[None], Tq_P)[0])
-    layer_trace = layer_sums(q_P * Tq_P, layers).cpu().numpy()
+    trace = float(space.inner_products(q_P[None], Tq_P)[0])
+    length = float(space.inner_products(Tq_P[None], Tq_P)[0])
+    layer_trace = space.layer_sums(q_P * Tq_P, layers).cpu().numpy()
     Hq_P = Tq_P.add_(q_P, alpha=operator.shift)
-    frobenius = float(inner_products(Hq_P[None], Hq_P)[0])
-    rows = layer_sums(Hq_P * Hq_P, layers).cpu().numpy()
+    frobenius = float(space.inner_products(Hq_P[None], Hq_P)[0])
+    rows = space.layer_sums(Hq_P * Hq_P, layers).cpu().numpy()
     return [within, lengths, np.array([trace, length, frobenius]), layer_trace, rows, *kept]
 
 

@@ -19,7 +19,6 @@ from curvtool.algorithms.deflation import Deflation, deflated, exact_parts, noth
 from curvtool.algorithms.estimation import EstimateProgress, Report, Sharing, silent
 from curvtool.algorithms.exact import exact_diagonal
 from curvtool.algorithms.layers import Layer, entries, layer_sums, require_inside, sizes
-from curvtool.algorithms.linalg import norm
 from curvtool.algorithms.planning import choice_of_sharing
 from curvtool.algorithms.probes import Kind
 from curvtool.algorithms.sampling import Passes
@@ -288,8 +287,10 @@ class _Solve:
 
     def _look(self) -> float:
         """|stderr|_2 over |diagonal|_2, the latter without the errors that are in it."""
-        errors = float(self.passes.diagonal_variance_P.sum(dtype=torch.float64))
-        squares = float(norm(self._diagonal())) ** 2
+        space = self.passes.space
+        variance = self.passes.diagonal_variance_P.sum(dtype=torch.float64)
+        errors = float(space.sum(variance.view(1)))
+        squares = float(space.norm(self._diagonal())) ** 2
         ratio = math.sqrt(errors / max(squares - errors, errors)) if errors > 0 else 0.0
         self.history["hvps"].append(self.spent)
         self.history["rel_err"].append(ratio)
@@ -304,10 +305,12 @@ class _Solve:
         layers = self.passes.layer_traces.shifted(
             exact_parts(self.operator, self.deflation, s.layers)[1]
         )
-        diagonal_P = self._diagonal()
+        space = self.passes.space
+        diagonal_P = space.gathered(self._diagonal())
+        stderr_P = space.gathered(self.passes.diagonal_variance_P.double().sqrt())
         return DiagonalEstimate(
             diagonal=diagonal_P.cpu().numpy(),
-            diagonal_stderr=self.passes.diagonal_variance_P.double().sqrt().cpu().numpy(),
+            diagonal_stderr=stderr_P.cpu().numpy(),
             degrees_of_freedom=float(self.passes.count - 1),
             layers=tuple(layer.name for layer in s.layers),
             layer_size=n,

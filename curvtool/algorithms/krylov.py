@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curvtool.algorithms.linalg import inner_products, norm, orthogonalized, rotate_rows
+from curvtool.algorithms.linalg import rotate_rows
+from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
@@ -47,10 +48,9 @@ class KrylovDecomposition:
 
     def __init__(self, operator: SymmetricOperator, *, limit: int) -> None:
         self.operator = operator
+        self.space = space_of(operator)
         self.limit = min(limit, operator.size)
-        self.basis = torch.empty(
-            (self.limit, operator.size), dtype=operator.dtype, device=operator.device
-        )
+        self.basis = self.space.empty(self.limit)
         self.size = 0
         self.pending: list[_Pending] = []
         self.scale = 0.0  # largest |A v| seen over unit vectors: a lower bound of |A|
@@ -86,12 +86,16 @@ class KrylovDecomposition:
 
     def inject(self, vector_P: Tensor) -> bool:
         """Put a direction first in the queue; False where the rows span it already."""
-        w_P, _ = orthogonalized(self.rows, vector_P / norm(vector_P).to(vector_P.dtype))
-        length = float(norm(w_P))
+        w_P, _ = self.space.orthogonalized(
+            self.rows, vector_P / self.space.norm(vector_P).to(vector_P.dtype)
+        )
+        length = float(self.space.norm(w_P))
         if length < 1e-3:  # what is left of a unit vector is mostly rounding
             return False
-        w_P, _ = orthogonalized(self.rows, w_P / length)
-        self.pending.insert(0, _Pending(w_P, float(norm(w_P)), np.zeros(self.limit), origin=1.0))
+        w_P, _ = self.space.orthogonalized(self.rows, w_P / length)
+        self.pending.insert(
+            0, _Pending(w_P, float(self.space.norm(w_P)), np.zeros(self.limit), origin=1.0)
+        )
         return True
 
     def expand(self) -> None:
@@ -112,15 +116,15 @@ class KrylovDecomposition:
         self.size = n + 1
         for other in self.pending:
             # Against all rows: what is left may be so short that its old roundings count.
-            other.vector, components = orthogonalized(self.rows, other.vector)
-            other.norm = float(norm(other.vector))
+            other.vector, components = self.space.orthogonalized(self.rows, other.vector)
+            other.norm = float(self.space.norm(other.vector))
             self._T[n, :n] += float(components[n]) * other.coupling[:n]
         eps = torch.finfo(self.basis.dtype).eps
         self.pending = [p for p in self.pending if p.norm > 10 * eps * p.origin]
 
         w_P = self.operator.matvec(self.basis[n])
-        w_P, components = orthogonalized(self.rows, w_P)
-        numbers = torch.cat([components, norm(w_P).view(1)]).tolist()
+        w_P, components = self.space.orthogonalized(self.rows, w_P)
+        numbers = torch.cat([components, self.space.norm(w_P).view(1)]).tolist()
         column, remainder = np.array(numbers[:-1]), numbers[-1]
         length = math.hypot(float(np.linalg.norm(column)), remainder)
         if not math.isfinite(length):
@@ -167,22 +171,20 @@ class KrylovDecomposition:
 
     def ritz(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Ritz values, primitive vectors in columns, and residual norms: (n,), (n, n), (n,)."""
-        theta, S = np.linalg.eigh(self.projected)
+        theta, S = self.space.agreed(np.linalg.eigh(self.projected))
         if not self.pending:
             return theta, S, np.zeros_like(theta)
         C = np.stack([p.coupling[: self.size] for p in self.pending]) @ S
         if len(self.pending) == 1:
             return theta, S, np.abs(C[0]) * self.pending[0].norm
         R = torch.stack([p.vector for p in self.pending])
-        gram = np.array([inner_products(R, p.vector).tolist() for p in self.pending])
+        gram = np.array([self.space.inner_products(R, p.vector).tolist() for p in self.pending])
         squares = np.einsum("bn,bc,cn->n", C, gram, C)
         return theta, S, np.sqrt(np.maximum(squares, 0.0))
 
     def residual(self, s_n: FloatArray) -> Tensor:
         """The recurrence's residual R' C s of the vector V' s, shape (P,)."""
-        total = torch.zeros(
-            self.operator.size, dtype=self.operator.dtype, device=self.operator.device
-        )
+        total = self.space.zeros()
         for p in self.pending:
             total.add_(p.vector, alpha=float(p.coupling[: self.size] @ s_n))
         return total

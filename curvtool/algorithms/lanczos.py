@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from curvtool.algorithms.certify import COMBINATIONS, recurrence_defect, true_residuals
 from curvtool.algorithms.completeness import PROBE_STEPS, Seen, probe
 from curvtool.algorithms.krylov import KrylovDecomposition
-from curvtool.algorithms.linalg import combination, orthonormal_start
+from curvtool.algorithms.linalg import combination
 from curvtool.algorithms.ritz import (
     Indices,
     beyond,
@@ -198,7 +198,7 @@ class _Solve:
         """Continue an invariant subspace with a fresh direction; False where none is left."""
         for _ in range(3):  # that a random vector lies in the span to 1e-3 is next to impossible
             self.streams += 1
-            start = orthonormal_start(
+            start = self.krylov.space.orthonormal_start(
                 self.krylov.rows, seed=self.settings.seed, stream=self.streams
             )
             if start is not None and self.krylov.inject(start):

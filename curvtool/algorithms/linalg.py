@@ -6,6 +6,7 @@ Letters: P parameters, m rows of a basis.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -43,12 +44,15 @@ def norm(w_P: Tensor) -> Tensor:
     return inner_products(u_P.unsqueeze(0), u_P)[0].sqrt() * safe
 
 
-def orthogonalized(V_mP: Tensor, w_P: Tensor) -> tuple[Tensor, Tensor]:
+def orthogonalized(
+    V_mP: Tensor, w_P: Tensor, summed: Callable[[Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """Take the rows' components out of `w_P` by classical Gram-Schmidt, twice.
 
     Args:
         V_mP: orthonormal rows.
         w_P: any vector.
+        summed: adds up over ranks that hold a part of each vector; None where they are whole.
 
     Returns:
         The remainder, a new vector, and the components, float64 of shape (m,), on the device.
@@ -58,7 +62,11 @@ def orthogonalized(V_mP: Tensor, w_P: Tensor) -> tuple[Tensor, Tensor]:
         Giraud, Langou, Rozloznik, van den Eshof (2005): twice is enough.
     """
     first_m = inner_products(V_mP, w_P)
+    if summed is not None:
+        first_m = summed(first_m)
     w_P, second_m = _subtracted(V_mP, first_m.to(w_P.dtype), w_P)
+    if summed is not None:
+        second_m = summed(second_m)
     w_P = w_P.addmv_(V_mP.T, second_m.to(w_P.dtype), alpha=-1)
     return w_P, first_m + second_m
 
@@ -145,15 +153,3 @@ def gaussian(
     generator = torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63)
     drawn = torch.float64 if dtype == torch.float64 else torch.float32
     return torch.randn(size, generator=generator, dtype=drawn).to(device=device, dtype=dtype)
-
-
-def orthonormal_start(V_mP: Tensor, *, seed: int, stream: int) -> Tensor | None:
-    """A random unit vector orthogonal to the rows, or None where they span the whole space."""
-    m, P = V_mP.shape
-    if m >= P:
-        return None
-    w_P = gaussian(P, seed=seed, stream=stream, dtype=V_mP.dtype, device=V_mP.device)
-    for _ in range(2):
-        w_P = w_P / norm(w_P).to(w_P.dtype)
-        w_P, _ = orthogonalized(V_mP, w_P)
-    return w_P / norm(w_P).to(w_P.dtype)

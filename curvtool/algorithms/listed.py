@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from curvtool.algorithms.completeness import PROBE_STEPS, ProbeResult, Seen, probe
-from curvtool.algorithms.linalg import inner_products, norm, rotate_rows
+from curvtool.algorithms.linalg import rotate_rows
 from curvtool.algorithms.ritz import beyond, gaps, shortfall, value_bounds, wanted
 from curvtool.algorithms.settings import EigenSettings
+from curvtool.algorithms.space import space_of
 from curvtool.operators.base import Counted, SymmetricOperator, Wrapper
 from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
 
@@ -30,6 +31,7 @@ class Watched(Wrapper):
 
     def __init__(self, inner: SymmetricOperator) -> None:
         self.inner = inner
+        self.space = space_of(inner)
         self._largest = torch.zeros((), dtype=torch.float64, device=inner.device)
 
     @property
@@ -40,7 +42,9 @@ class Watched(Wrapper):
     def matvec(self, v_P: Tensor, /) -> Tensor:
         """One product of the inner operator."""
         Av_P = self.inner.matvec(v_P)
-        ratio = norm(Av_P) / norm(v_P).clamp_min(torch.finfo(torch.float64).tiny)
+        ratio = self.space.norm(Av_P) / self.space.norm(v_P).clamp_min(
+            torch.finfo(torch.float64).tiny
+        )
         self._largest = torch.maximum(self._largest, ratio)
         return Av_P
 
@@ -141,8 +145,8 @@ def _rayleigh_ritz(
     if not len(Y_kP):
         return np.empty(0), np.empty(0), Y_kP
     HY_kP = torch.stack([operator.matvec(row) for row in Y_kP])
-    G = torch.stack([inner_products(Y_kP, row) for row in HY_kP]).cpu().numpy()
-    theta, S = np.linalg.eigh((G + G.T) / 2)
+    G = torch.stack([operator.space.inner_products(Y_kP, row) for row in HY_kP]).cpu().numpy()
+    theta, S = operator.space.agreed(np.linalg.eigh((G + G.T) / 2))
     order = wanted(theta, settings.which, len(theta))
     theta, S = theta[order], np.ascontiguousarray(S[:, order])
     rotation = torch.from_numpy(S)
@@ -150,7 +154,7 @@ def _rayleigh_ritz(
     rotate_rows(HY_kP, rotation)
     # In double, for theta y and H y cancel to many digits.
     rho = [
-        float(norm(Hy.double() - value * y.double()))
+        float(operator.space.norm(Hy.double() - value * y.double()))
         for value, y, Hy in zip(theta, Y_kP, HY_kP, strict=True)
     ]
     return theta, np.array(rho), Y_kP
@@ -161,7 +165,7 @@ def _probed(
 ) -> ProbeResult:
     low, high = beyond(seen.theta, settings.which, margin=bound)
     steps = min(PROBE_STEPS, operator.size - len(seen.theta))
-    scratch = torch.empty((steps, operator.size), dtype=operator.dtype, device=operator.device)
+    scratch = operator.space.empty(steps)
     return probe(
         operator, seen, scratch, low=low, high=high, steps=steps, seed=settings.seed, stream=7919
     )

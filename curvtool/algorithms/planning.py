@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from curvtool.algorithms.krylov import KrylovDecomposition
-from curvtool.algorithms.linalg import orthonormal_start
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
 
@@ -157,7 +156,7 @@ def short_lanczos(
         products spent: one a step. Memory is 2 m + 4 vectors of P numbers.
     """
     krylov = KrylovDecomposition(operator, limit=steps)
-    start = orthonormal_start(krylov.rows, seed=seed, stream=0x5EED)
+    start = krylov.space.orthonormal_start(krylov.rows, seed=seed, stream=0x5EED)
     assert start is not None
     krylov.inject(start)
     while not krylov.full and not krylov.closed:

@@ -14,14 +14,9 @@ import torch
 from torch import Tensor
 
 from curvtool.algorithms.krylov import KrylovDecomposition
-from curvtool.algorithms.linalg import (
-    inner_products,
-    norm,
-    orthogonalized,
-    orthonormal_start,
-)
 from curvtool.algorithms.listed import Watched, certified, products_set_aside
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
+from curvtool.algorithms.space import space_of
 from curvtool.operators.base import Counted, Shifted, SymmetricOperator
 from curvtool.results import EigenPairs
 
@@ -65,11 +60,12 @@ def power_iteration(
     watched = Watched(counted)
     shift = _far_end(watched, settings)
     moved: SymmetricOperator = Shifted(watched, by=-shift) if shift else watched
-    Y_kP = torch.empty((settings.k, operator.size), dtype=operator.dtype, device=operator.device)
+    space = space_of(operator)
+    Y_kP = space.empty(settings.k)
     history: dict[str, list[float]] = {"hvps": [], "pair": [], "residual_norm": []}
     found = 0
     while found < settings.k:
-        start = orthonormal_start(Y_kP[:found], seed=settings.seed, stream=found)
+        start = space.orthonormal_start(Y_kP[:found], seed=settings.seed, stream=found)
         assert start is not None
         reached = _iterate(
             moved,
@@ -104,7 +100,7 @@ def _far_end(operator: Watched, settings: EigenSettings) -> float:
         return 0.0
     left = settings.max_hvps - products_set_aside(settings.k, operator.size)
     krylov = KrylovDecomposition(operator, limit=max(1, min(RANGE_STEPS, left)))
-    start = orthonormal_start(krylov.rows, seed=settings.seed, stream=104_729)
+    start = krylov.space.orthonormal_start(krylov.rows, seed=settings.seed, stream=104_729)
     assert start is not None
     krylov.inject(start)
     while not krylov.full and not krylov.closed:
@@ -126,14 +122,15 @@ def _iterate(
     report: Report,
 ) -> Tensor | None:
     """Iterate to one pair; None when the products that are not set aside are spent."""
+    space = space_of(operator)
     before_P = torch.zeros_like(x_P)
     reserve = products_set_aside(settings.k, operator.size)
     best: Tensor | None = None
     while counted.left > reserve:
         w_P = operator.matvec(x_P)
-        w_P, _ = orthogonalized(found, w_P)
-        quotient = inner_products(x_P.unsqueeze(0), w_P)[0]
-        residual = float(norm(w_P - quotient.to(w_P.dtype) * x_P))
+        w_P, _ = space.orthogonalized(found, w_P)
+        quotient = space.inner_products(x_P.unsqueeze(0), w_P)[0]
+        residual = float(space.norm(w_P - quotient.to(w_P.dtype) * x_P))
         theta = float(quotient)
         # Half, since what deflation leaves out is added when the pairs are certified.
         allowed = 0.5 * max(
@@ -156,9 +153,9 @@ def _iterate(
         if residual <= allowed:
             return best
         w_P = w_P - (settings.momentum * theta**2 / 4) * before_P
-        length = norm(w_P).to(w_P.dtype)
+        length = space.norm(w_P).to(w_P.dtype)
         before_P, x_P = x_P / length, w_P / length
         # The deflated directions grow back from rounding, by up to theta_1 / theta an iteration.
-        x_P, _ = orthogonalized(found, x_P)
-        x_P = x_P / norm(x_P).to(x_P.dtype)
+        x_P, _ = space.orthogonalized(found, x_P)
+        x_P = x_P / space.norm(x_P).to(x_P.dtype)
     return best

@@ -25,8 +25,8 @@ from torch import Tensor
 from curvtool.algorithms.deflation import NOT_FINITE
 from curvtool.algorithms.estimation import EstimateProgress, Report, silent
 from curvtool.algorithms.krylov import KrylovDecomposition
-from curvtool.algorithms.linalg import inner_products, norm
 from curvtool.algorithms.probes import QUADRATURE, Kind, probe
+from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator
 from curvtool.operators.recording import remembered
@@ -222,7 +222,7 @@ def _probed(
 def _gauss(
     operator: Counted, settings: DensitySettings, m: int, i: int
 ) -> tuple[FloatArray, FloatArray]:
-    z_P = probe(
+    whole_P = probe(
         operator.size,
         kind=settings.kind,
         seed=settings.seed,
@@ -231,6 +231,7 @@ def _gauss(
         dtype=operator.dtype,
         device=operator.device,
     )
+    z_P = space_of(operator).share(whole_P)
     gauss = gauss_rule if settings.reorthogonalize else gauss_rule_without_basis
     return gauss(operator, z_P, m)
 
@@ -280,8 +281,9 @@ def gauss_rule_without_basis(
         Paige (1976); Greenbaum (1989): a perturbed recurrence is an exact one of a matrix whose
         eigenvalues are clustered around those of H.
     """
+    space = space_of(operator)
     eps = torch.finfo(operator.dtype).eps
-    v_P = start_P / norm(start_P).to(operator.dtype)
+    v_P = start_P / space.norm(start_P).to(operator.dtype)
     before_P = torch.zeros_like(v_P)
     alphas: list[float] = []
     betas: list[float] = []
@@ -290,9 +292,9 @@ def gauss_rule_without_basis(
         w_P = operator.matvec(v_P)
         if betas:
             w_P.sub_(before_P, alpha=betas[-1])
-        alpha = float(inner_products(v_P[None], w_P)[0])
+        alpha = float(space.inner_products(v_P[None], w_P)[0])
         w_P.sub_(v_P, alpha=alpha)
-        beta = float(norm(w_P))
+        beta = float(space.norm(w_P))
         if not math.isfinite(alpha + beta):
             raise CurvtoolError(NOT_FINITE)
         alphas.append(alpha)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from curvtool.algorithms.deflation import NOT_FINITE, Deflation
 from curvtool.algorithms.intervals import Estimated, summarized, widening, with_tails
-from curvtool.algorithms.layers import Layer, layer_sums
-from curvtool.algorithms.linalg import inner_products
+from curvtool.algorithms.layers import Layer
 from curvtool.algorithms.probes import PER_TERM, SHARED, Kind, probe
+from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SumOperator
 from curvtool.operators.recording import (
@@ -58,6 +58,7 @@ class Passes:
         first: int = 0,
     ) -> None:
         self.operator = operator
+        self.space = space_of(operator)
         self.deflation = deflation
         self.shared = shared
         self.layers = layers
@@ -74,7 +75,7 @@ class Passes:
         self.mean_P: Tensor | None = None
         self._apart_P: Tensor | None = None
         if diagonal:
-            self.mean_P = torch.zeros(operator.size, dtype=operator.dtype, device=operator.device)
+            self.mean_P = self.space.zeros()
             self._apart_P = torch.zeros_like(self.mean_P)
 
     @property
@@ -178,8 +179,8 @@ class Passes:
             Tv_P = torch.sub(Hv_P, v_P, alpha=op.shift) if op.shift else Hv_P
             parts = [
                 self._row(v_P, Tv_P, diagonal_P),
-                inner_products(Hv_P[None], Hv_P),
-                layer_sums(Hv_P * Hv_P, self.layers),
+                self.space.inner_products(Hv_P[None], Hv_P),
+                self.space.layer_sums(Hv_P * Hv_P, self.layers),
                 *lengths,
             ]
             return np.asarray(torch.cat(parts).cpu().numpy())
@@ -228,7 +229,7 @@ class Passes:
             dtype=op.dtype,
             device=op.device,
         )
-        return self.deflation.project(z_P)
+        return self.deflation.project(self.space.share(z_P))
 
     def _by_term(self, v_P: Tensor, key: str) -> tuple[Tensor, list[Tensor]]:
         """H v, and |T_b v|^2 of every term."""
@@ -240,17 +241,20 @@ class Passes:
             place.fill(state)
             for b in range(place.done, op.num_terms):
                 part_P = op.term(b, v_P)
-                lengths[b] = inner_products(part_P[None], part_P)[0]
+                lengths[b] = self.space.inner_products(part_P[None], part_P)[0]
                 Hv_P += part_P
                 place.step(b + 1, lambda: state)
         return Hv_P, [lengths]
 
     def _row(self, v_P: Tensor, Tv_P: Tensor, diagonal_P: Tensor | None) -> Tensor:
         """v'Tv, |Tv|^2 and the layers' parts of the former, float64 of shape (2 + L,)."""
-        numbers = [inner_products(v_P[None], Tv_P), inner_products(Tv_P[None], Tv_P)]
+        numbers = [
+            self.space.inner_products(v_P[None], Tv_P),
+            self.space.inner_products(Tv_P[None], Tv_P),
+        ]
         if self.layers or diagonal_P is not None:
             e_P = v_P * Tv_P
-            numbers.append(layer_sums(e_P, self.layers))
+            numbers.append(self.space.layer_sums(e_P, self.layers))
             if diagonal_P is not None:
                 diagonal_P += e_P
         return torch.cat(numbers)

@@ -27,8 +27,8 @@ from torch import Tensor
 from curvtool.algorithms.deflation import NOT_FINITE
 from curvtool.algorithms.estimation import EstimateProgress, Report, TraceSettings, silent
 from curvtool.algorithms.intervals import student_quantile
-from curvtool.algorithms.linalg import inner_products, norm, orthogonalized
 from curvtool.algorithms.probes import SKETCH, probe
+from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, SymmetricOperator
 from curvtool.operators.recording import remembered
@@ -114,8 +114,8 @@ class _Sketch:
         self.method = method
         self.price = price
         self.limit = min(operator.size, settings.most_vectors // 2)
-        rows = (self.limit, operator.size)
-        self.Q = torch.empty(rows, dtype=operator.dtype, device=operator.device)
+        self.space = space_of(operator)
+        self.Q = self.space.empty(self.limit)
         self.AQ = torch.empty_like(self.Q)
         self.k = 0
         self.M = np.zeros((self.limit, self.limit))
@@ -180,7 +180,7 @@ class _Sketch:
 
     def _probe(self, sweep: int, term: int) -> Tensor:
         op = self.operator
-        return probe(
+        drawn = probe(
             op.size,
             kind=self.settings.probes,
             seed=self.settings.seed,
@@ -190,6 +190,7 @@ class _Sketch:
             dtype=op.dtype,
             device=op.device,
         )
+        return self.space.share(drawn)
 
     def _grow(self, rows: int) -> None:
         """Sketch until the range has so many rows, then sample as often."""
@@ -204,26 +205,26 @@ class _Sketch:
         k = self.k
         z_P = self._probe(SKETCHED, k)
         y_P = self._product(z_P)
-        length = float(norm(y_P))
+        length = float(self.space.norm(y_P))
         if not math.isfinite(length):
             raise CurvtoolError(NOT_FINITE)
-        rest_P, components = orthogonalized(self.Q[:k], y_P)
-        remainder = float(norm(rest_P))
+        rest_P, components = self.space.orthogonalized(self.Q[:k], y_P)
+        remainder = float(self.space.norm(rest_P))
         # What is left is then the rounding of the product and of two Gram-Schmidt passes.
         if remainder <= 100 * torch.finfo(y_P.dtype).eps * length:
             self.captured = True
             return
-        q_P, _ = orthogonalized(self.Q[:k], rest_P / remainder)
-        self.Q[k] = q_P / norm(q_P).to(q_P.dtype)
+        q_P, _ = self.space.orthogonalized(self.Q[:k], rest_P / remainder)
+        self.Q[k] = q_P / self.space.norm(q_P).to(q_P.dtype)
         self.AQ[k] = self._product(self.Q[k])
-        column = inner_products(self.Q[: k + 1], self.AQ[k]).cpu().numpy()
+        column = self.space.inner_products(self.Q[: k + 1], self.AQ[k]).cpu().numpy()
         if not np.isfinite(column).all():
             raise CurvtoolError(NOT_FINITE)
         self.M[: k + 1, k] = self.M[k, : k + 1] = column
         self.R[:k, k] = components.cpu().numpy()
         self.R[k, k] = remainder
         if self.method == "xtrace":
-            self._keep(float(inner_products(z_P[None], y_P)[0]))
+            self._keep(float(self.space.inner_products(z_P[None], y_P)[0]))
         self.k = k + 1
 
     def _keep(self, value: float) -> None:
@@ -244,7 +245,7 @@ class _Sketch:
 
     def _sampled(self, i: int) -> list[FloatArray]:
         z_P = self._probe(SAMPLED, i)
-        return [inner_products(z_P[None], self.operator.matvec(z_P)).cpu().numpy()]
+        return [self.space.inner_products(z_P[None], self.operator.matvec(z_P)).cpu().numpy()]
 
     def _coordinates(self) -> tuple[FloatArray, FloatArray]:
         """C = QZ and D = (AQ')'Z in rows of probes, shape (n, k); only new entries are computed."""
@@ -254,8 +255,8 @@ class _Sketch:
             have = len(known)
             if have < k:
                 z_P = self._probe(sweep, i)
-                new_c = inner_products(self.Q[have:k], z_P).cpu().numpy()
-                new_d = inner_products(self.AQ[have:k], z_P).cpu().numpy()
+                new_c = self.space.inner_products(self.Q[have:k], z_P).cpu().numpy()
+                new_d = self.space.inner_products(self.AQ[have:k], z_P).cpu().numpy()
                 self.c[i] = np.concatenate([known, new_c])
                 self.d[i] = np.concatenate([self.d[i], new_d])
         return np.array(self.c).reshape(-1, k), np.array(self.d).reshape(-1, k)

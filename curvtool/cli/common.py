@@ -17,6 +17,8 @@ from curvtool.config import ComputeConfig, DType, ProblemConfig, Way, Weights
 from curvtool.errors import UsageError
 
 DEFAULT_SAVE_EVERY = 60.0
+# A compilation takes minutes in which a rank makes no step.
+DEFAULT_PATIENCE = 1800.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +121,11 @@ class Long(Common):
     resume: bool
     save_every: str | None
     time_limit: str | None
+    rank_timeout: str | None
 
     def __post_init__(self) -> None:
         """Refuse times that cannot be, before anything is opened."""
-        self.save_seconds, self.limit_seconds  # noqa: B018
+        self.save_seconds, self.limit_seconds, self.patience_seconds  # noqa: B018
 
     @property
     def save_seconds(self) -> float:
@@ -139,6 +142,13 @@ class Long(Common):
         if self.time_limit is None:
             return None
         return parse_duration("--time-limit", self.time_limit, least=1e-3)
+
+    @property
+    def patience_seconds(self) -> float:
+        """Seconds without progress after which one of several processes counts as hung."""
+        if self.rank_timeout is None:
+            return DEFAULT_PATIENCE
+        return parse_duration("--rank-timeout", self.rank_timeout, least=1.0)
 
 
 def _shared(
@@ -178,6 +188,7 @@ def _shared_by_long(
     resume: opt.Resume = False,
     save_every: opt.SaveEvery = None,
     time_limit: opt.TimeLimit = None,
+    rank_timeout: opt.RankTimeout = None,
 ) -> None:
     """Never called: likewise, of commands whose runs can be continued."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Characters; the longest sentence of our own has some 700.
 _MOST_LINE = 2000
+_silent = False
 
 
 def result_console() -> Console:
@@ -60,8 +61,16 @@ def silence_stdout() -> None:
     os.close(nowhere)
 
 
+def be_silent(silent: bool = True) -> None:
+    """Whether `say` says nothing: of several processes one speaks for all."""
+    global _silent  # of the process, as stderr is
+    _silent = silent
+
+
 def say(sentence: str) -> None:
     """A line about the run."""
+    if _silent:
+        return
     write_line(f"curvtool: {printable(sentence)}")
 
 

@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, final
 
 from curvtool.cli.guard import received, waiting
 from curvtool.cli.output import as_text, differing, identity_of
-from curvtool.errors import CurvtoolError, InputError, Interrupted
+from curvtool.errors import CurvtoolError, ExitCode, InputError, Interrupted
+from curvtool.resuming.recorder import Tell
 from curvtool.resuming.saving import Schedule
 from curvtool.resuming.session import Session
 from curvtool.resuming.stopping import Stopping
 from curvtool.storage.state import StateFolder, state_folder, status_file
-from curvtool.storage.status import Status
+from curvtool.storage.status import State, Status
 
 if TYPE_CHECKING:
     from curvtool.cli.common import Long
     from curvtool.cli.progress import ProgressDisplay
+    from curvtool.distributed.group import Group
     from curvtool.pipeline import Loaded
     from curvtool.pipeline.loading import Config
 
@@ -36,7 +38,7 @@ class Continuation:
         finished: whether the output is written.
     """
 
-    def __init__(self, folder: StateFolder, session: Session, status: Status) -> None:
+    def __init__(self, folder: StateFolder | None, session: Session, status: Status | None) -> None:
         self.session = session
         self.finished = False
         self._folder = folder
@@ -47,12 +49,16 @@ class Continuation:
         self.finished = True
         self.session.solving = False
         self.session.close()
-        self._folder.remove()
-        self._status.tell("done")
+        if self._folder is not None:
+            self._folder.remove()
+        if self._status is not None:
+            self._status.tell("done")
 
     def keep(self) -> None:
         """Leave the state to the next run, if there is anything in it."""
         self.session.close()
+        if self._folder is None:
+            return
         if self._folder.is_empty:
             self._folder.remove()
         else:
@@ -66,6 +72,7 @@ def continuation(
     loaded: Loaded,
     common: Long,
     progress: ProgressDisplay,
+    group: Group,
     *,
     began: float,
     force: bool,
@@ -78,6 +85,7 @@ def continuation(
         loaded: the problem.
         common: the shared options.
         progress: told what a user should know.
+        group: the processes that compute together; rank 0 has lock and status.
         began: when the command did, by `time.monotonic`.
         force: whether a state is thrown away, unless it is asked for by `--resume`.
 
@@ -94,22 +102,38 @@ def continuation(
         began=began,
         environment=os.environ,
     )
-    folder = StateFolder(output)
-    status = Status(output)
-    try:
-        _claim(folder, config, loaded, afresh=force and not common.resume, force=force)
-    except BaseException:
-        folder.close()
-        raise
+    folder: StateFolder | None = None
+
+    def claimed() -> None:
+        nonlocal folder
+        folder = StateFolder(output)
+        try:
+            _claim(
+                folder,
+                config,
+                loaded,
+                group.size,
+                progress.tell,
+                afresh=force and not common.resume,
+                force=force,
+            )
+        except BaseException:
+            folder.close()
+            raise
+
+    group.from_first(claimed)
+    status = Status(output) if group.rank == 0 else None
     session = Session(
-        folder.path,
+        state_folder(output),
         schedule=Schedule(common.save_seconds),
         stopping=stopping,
         tell=progress.tell,
-        saved=lambda: status.tell("running"),
+        saved=lambda: None if status is None else status.tell("running"),
+        group=group,
     )
-    progress.listener = lambda hvps: setattr(status, "hvps", float(hvps))
-    status.tell("running")
+    if status is not None:
+        progress.listener = lambda hvps: setattr(status, "hvps", float(hvps))
+        status.tell("running")
     found = Continuation(folder, session, status)
     try:
         with waiting(lambda: session.solving):
@@ -119,20 +143,27 @@ def continuation(
         if found.finished:
             raise
         if isinstance(error, Interrupted):
-            status.tell("interrupted", f"Interrupted by {error.reason}. {error.sentence}".strip())
+            error.sentence = error.sentence or session.recorder.sentence
+            said = f"Interrupted by {error.reason}. {error.sentence}".strip()
+            state: State = "interrupted"
         else:
             session.recorder.save()
-            status.tell("failed", str(error) or type(error).__name__)
+            said = str(error) or type(error).__name__
+            lost = getattr(error, "exit_code", None) is ExitCode.INTERRUPTED
+            state = "interrupted" if lost else "failed"  # a rank was lost
+        if status is not None:
+            status.tell(state, said)
         found.keep()
         raise
 
 
 @contextlib.contextmanager
-def told_if_it_fails(output: Path) -> Iterator[None]:
+def told_if_it_fails(output: Path, group: Group) -> Iterator[None]:
     """Correct the status of an earlier run where this one fails before it has one of its own.
 
     Args:
         output: the run file.
+        group: the processes, of which rank 0 has the status.
 
     Yields:
         Nothing.
@@ -143,7 +174,7 @@ def told_if_it_fails(output: Path) -> Iterator[None]:
     try:
         yield
     except CurvtoolError as error:
-        if status_file(output).exists():
+        if group.rank == 0 and status_file(output).exists():
             Status(output).tell("failed", str(error))
         raise
 
@@ -157,20 +188,33 @@ def forget_state(output: Path) -> None:
 
 
 def _claim(
-    folder: StateFolder, config: Config, loaded: Loaded, *, afresh: bool, force: bool
+    folder: StateFolder,
+    config: Config,
+    loaded: Loaded,
+    ranks: int,
+    tell: Tell,
+    *,
+    afresh: bool,
+    force: bool,
 ) -> None:
     """Hold the state against the request; begin a new one where there is none."""
     request = {
         "kind": config.kind,
         "request": dict(config.request()),
         "identity": dict(identity_of(loaded)),
+        "ranks": ranks,
     }
     there = folder.request
     if there is not None and not afresh:
         phrases = _what_differs(there, request)
-        if not phrases:
+        if not phrases and there.get("ranks", 1) == ranks:
             return
-        if not force:
+        if not phrases:
+            tell(
+                f"the saved state is of {there.get('ranks', 1)} processes that shared vectors out, "
+                f"and there are {ranks} now: this run starts afresh"
+            )
+        elif not force:
             raise InputError(
                 f"The state in {folder.path} is that of another run, which was interrupted. What "
                 f"differs: {'; '.join(phrases)}. Continue it by the same options, name another "

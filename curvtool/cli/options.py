@@ -187,6 +187,14 @@ TimeLimit = Annotated[
         rich_help_panel=LONG,
     ),
 ]
+RankTimeout = Annotated[
+    str | None,
+    typer.Option(
+        help="Under torchrun or srun: end the job when a process hangs so long.",
+        show_default="30m",
+        rich_help_panel=LONG,
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
 ]

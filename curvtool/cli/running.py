@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from curvtool.errors import ExitCode
+from curvtool.cli.ranks import joined, place_among_ranks, speaks
+from curvtool.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from curvtool.cli.common import Long
     from curvtool.cli.continuing import Continuation
     from curvtool.cli.progress import ProgressDisplay
+    from curvtool.distributed.group import Group
     from curvtool.pipeline import Loaded
     from curvtool.pipeline.loading import Config
     from curvtool.resuming.session import Session
@@ -71,45 +73,73 @@ def run_command(
     from curvtool.cli.show import print_run
 
     began = time.monotonic()
+    launch = place_among_ranks()
     with contextlib.ExitStack() as open_state:
         # What the user's own code prints is no result: stdout holds the report alone.
         with (
-            progress_display(quiet=common.quiet) as progress,
+            progress_display(quiet=common.quiet or not speaks(launch)) as progress,
             contextlib.redirect_stdout(sys.stderr),
         ):
-            loaded = _loaded(config, path, progress)
-            run = _stored(config, path, kind, loaded, force=force, max_hvps=max_hvps)
+            progress.tell("loading")  # torch is imported here, not before
+            group = open_state.enter_context(joined(launch, common))
+            loaded = _loaded(config, path, group)
+            run: Run | None = None
+
+            def stored() -> bool:
+                nonlocal run
+                run = _stored(config, path, kind, loaded, force=force, max_hvps=max_hvps)
+                return run is not None
+
             continued: Continuation | None = None
-            if run is None:
+            if not group.from_first(stored):
                 from curvtool.cli.continuing import continuation
 
                 continued = open_state.enter_context(
-                    continuation(config, path, loaded, common, progress, began=began, force=force)
+                    continuation(
+                        config, path, loaded, common, progress, group, began=began, force=force
+                    )
                 )
                 run = kind.compute(loaded, progress, continued.session)
-        try:
-            if continued is not None:
-                with finishing():
-                    kind.write(path, run)
-                    continued.done()
-        finally:  # a full disk or a signal must not cost what was computed
-            shown: Any = run
-            print_run(
-                shown, as_json=common.as_json, verbose=common.verbose, console=result_console()
-            )
+
+        def finished() -> ExitCode:
+            assert run is not None
+            try:
+                if continued is not None:
+                    with finishing():
+                        kind.write(path, run)
+                        continued.done()
+            finally:  # a full disk or a signal must not cost what was computed
+                shown: Any = run
+                print_run(
+                    shown, as_json=common.as_json, verbose=common.verbose, console=result_console()
+                )
+            return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
+
+        code = group.from_first(finished)
+        if continued is not None and not continued.finished:  # not rank 0, whose it was to write
+            continued.done()
     if not common.quiet:
         say(f"{'already in' if continued is None else 'written to'} {path}")
-    return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
+    return code
 
 
-def _loaded(config: Config, path: Path, progress: ProgressDisplay) -> Loaded:
-    """The problem; torch is imported here, not before."""
-    progress.tell("loading")
+def _loaded(config: Config, path: Path, group: Group) -> Loaded:
+    """The problem, the same for every process."""
     from curvtool.cli.continuing import told_if_it_fails
     from curvtool.pipeline import load
 
-    with told_if_it_fails(path):
-        return load(config, working_directory=Path.cwd())
+    with told_if_it_fails(path, group):
+        loaded = load(config, working_directory=Path.cwd())
+        hashes = group.of_all(loaded.problem.hashes)
+        for rank, theirs in enumerate(hashes):
+            if theirs != hashes[0]:
+                names = [name for name in theirs if theirs[name] != hashes[0].get(name)]
+                raise InputError(
+                    f"Rank {rank} reads other files than rank 0: {', '.join(names)} differ. All "
+                    "processes need the same checkpoint and data; check that the paths lead to a "
+                    "file system that their machines share."
+                )
+        return loaded
 
 
 def _stored(

@@ -6,6 +6,7 @@ others meanwhile: see `watch`.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -16,15 +17,20 @@ import torch.distributed as dist
 from torch import Tensor
 
 from curvtool.distributed.launch import Launch
+from curvtool.distributed.meeting import meet
 from curvtool.distributed.shares import Shares
 from curvtool.distributed.watch import Watch
 from curvtool.errors import CurvtoolError, Interrupted
 
 _Result = TypeVar("_Result")
-# Whoever waits is found out by `watch`, long before this.
 _NEVER = timedelta(days=30)
+# For the slowest of many machines to start Python and to import torch.
+_MEETING_SECONDS = 300.0
 _POLL_SECONDS = 5e-5
 _SLOWEST_POLL_SECONDS = 2e-3
+# torch 2.14 has renamed them.
+_all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
+_reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
 
 class Group(Protocol):
@@ -47,6 +53,16 @@ class Group(Protocol):
     @property
     def size(self) -> int:
         """W."""
+        ...
+
+    @property
+    def local_rank(self) -> int:
+        """Among the ranks of this machine."""
+        ...
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on this machine."""
         ...
 
     def sum_(self, numbers: Tensor) -> Tensor:
@@ -99,7 +115,7 @@ class Group(Protocol):
 class Alone:
     """A group of one."""
 
-    rank, size = 0, 1
+    rank, size, local_rank, local_size = 0, 1, 0, 1
 
     def __init__(self) -> None:
         self.traffic, self.waited = 0, 0.0
@@ -167,18 +183,25 @@ class Ranks:
 
     def __init__(self, launch: Launch, device: torch.device, *, patience: float) -> None:
         self._launch = launch
+        if "OMP_NUM_THREADS" not in os.environ:  # the cores are shared out, too
+            torch.set_num_threads(max(1, torch.get_num_threads() // launch.local_size))
         self.traffic, self.waited = 0, 0.0
         self.before_leaving: Callable[[], None] = lambda: None
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            init_method=f"tcp://{launch.address}:{launch.port}",
-            rank=launch.rank,
-            world_size=launch.size,
-            timeout=_NEVER,
-        )
-        self.watch = Watch(
-            dist.distributed_c10d._get_default_store(), launch.rank, launch.size, patience=patience
-        )
+        store = meet(launch, within=min(patience, _MEETING_SECONDS))
+        self.watch = Watch(store, launch.rank, launch.size, patience=patience)
+        try:
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=dist.PrefixStore("curvtool/torch", store),  # type: ignore[attr-defined]
+                rank=launch.rank,
+                world_size=launch.size,
+                timeout=timedelta(seconds=min(patience, _MEETING_SECONDS)),
+            )
+        except RuntimeError as error:
+            self.watch.close()
+            raise self.watch.broken(error) from error
+        # From here on whoever waits is found out by `watch`.
+        dist.distributed_c10d._set_pg_timeout(_NEVER)
 
     @property
     def rank(self) -> int:
@@ -189,6 +212,16 @@ class Ranks:
     def size(self) -> int:
         """W."""
         return self._launch.size
+
+    @property
+    def local_rank(self) -> int:
+        """Among the ranks of this machine."""
+        return self._launch.local_rank
+
+    @property
+    def local_size(self) -> int:
+        """Ranks on this machine."""
+        return self._launch.local_size
 
     def close(self) -> None:
         """Let go of the others, who may be gone."""
@@ -212,16 +245,27 @@ class Ranks:
             shares: who gets what.
 
         Returns:
-            A new vector. Moves P numbers; takes one more vector where parts are uneven.
+            A new vector. Moves P numbers; takes one more vector of P numbers on a CPU, and on a GPU
+            where parts are uneven.
         """
         packed = whole_P.contiguous()
+        if packed.device.type == "cpu":
+            # gloo's own cannot be polled. Added up here, in the ranks' order: always the same bits.
+            length = shares.length(self.rank)
+            parts = packed.new_empty(length * self.size)
+            lengths = [shares.length(rank) for rank in range(self.size)]
+            self._waited(
+                dist.all_to_all_single(parts, packed, [length] * self.size, lengths, async_op=True)
+            )
+            self._count(packed)
+            return parts.view(self.size, length).sum(0)
         if not shares.even:
             packed = whole_P.new_zeros(shares.longest * shares.ranks)
             for rank in range(shares.ranks):
                 at = rank * shares.longest
                 packed[at : at + shares.length(rank)] = whole_P[shares.part(rank)]
         part = whole_P.new_empty(shares.longest)
-        self._waited(dist.reduce_scatter_tensor(part, packed, async_op=True))
+        self._waited(_reduce_scatter(part, packed, async_op=True))
         self._count(packed)
         return part[: shares.length(self.rank)]
 
@@ -240,7 +284,7 @@ class Ranks:
             longer[: len(part)] = part
             part = longer
         packed = part.new_empty(shares.longest * shares.ranks)
-        self._waited(dist.all_gather_into_tensor(packed, part.contiguous(), async_op=True))
+        self._waited(_all_gather(packed, part.contiguous(), async_op=True))
         self._count(packed)
         if shares.even:
             return packed
@@ -301,7 +345,7 @@ class Ranks:
         padded = torch.zeros(longest, dtype=torch.uint8)
         padded[: len(mine)] = mine
         everything = torch.empty(longest * self.size, dtype=torch.uint8)
-        self._waited(dist.all_gather_into_tensor(everything, padded, async_op=True))
+        self._waited(_all_gather(everything, padded, async_op=True))
         rows = everything.view(self.size, longest)
         return [
             pickle.loads(rows[r, : int(lengths[r])].numpy().tobytes()) for r in range(self.size)

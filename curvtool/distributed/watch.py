@@ -7,8 +7,6 @@ failure, and for each rank a count of its progress, which a thread of it brings 
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +22,10 @@ BEAT_SECONDS = 1.0
 GRACE_SECONDS = 2.0
 # A thread that brings no sign of life for so long belongs to a process that is gone.
 DEAD_SECONDS = 10.0
+# Where a connection broke somebody is gone; this is only to see who.
+BROKEN_SECONDS = 3.0
+# Others save their state, or print a traceback, before they take their leave.
+BYE_SECONDS = 5.0
 _WAITS = " waits"
 
 
@@ -32,15 +34,21 @@ class RankFailedError(CurvtoolError):
 
     Attributes:
         rank: which one; -1 where nobody knows.
-        exit_code: what it ended with, as far as it could say so.
+        exit_code: what it ended with, as far as it could say so. One that is gone or hangs has
+            interrupted the run, which the same command continues.
     """
 
     def __init__(
-        self, sentence: str, rank: int = -1, code: ExitCode = ExitCode.UNUSABLE_INPUT
+        self, sentence: str, rank: int = -1, code: ExitCode = ExitCode.INTERRUPTED
     ) -> None:
         super().__init__(sentence)
         self.rank = rank
         self.exit_code = code
+
+
+def who_key(rank: int) -> str:
+    """Where a rank says which process it is."""
+    return f"curvtool/who/{rank}"
 
 
 @final
@@ -58,6 +66,7 @@ class Watch:
 
     Attributes:
         waiting: whether this rank waits for others, so that it need not make progress.
+        own_reason: says why this rank itself is to leave.
     """
 
     def __init__(self, store: Any, rank: int, size: int, *, patience: float) -> None:
@@ -65,13 +74,14 @@ class Watch:
         self._patience = patience
         self._progress = 0
         self.waiting = False
+        self.own_reason: Callable[[], str | None] = lambda: None
         self._looked = self._looked_after = 0.0
         self._left: str | None = None
         # Of every other rank: what it said last, and when that was new by this rank's clock.
         self._beats: dict[int, tuple[str, float]] = {}
         self._marks: dict[int, tuple[str, float]] = {}
+        self._lost: set[int] = set()
         self._closed = threading.Event()
-        self._set(f"curvtool/who/{rank}", f"process {os.getpid()} on {socket.gethostname()}")
         self._beat(0)
         self._thread = threading.Thread(target=self._beating, name="curvtool-beat", daemon=True)
         self._thread.start()
@@ -118,6 +128,9 @@ class Watch:
             return
         self._looked = now
         self._require_nobody_failed()
+        own = self.own_reason()
+        if own is not None:
+            self.leave(own)
         left = self._left or self._get("curvtool/leave")
         if left is not None:
             self._left = left
@@ -141,7 +154,7 @@ class Watch:
         Raises:
             Interrupted: where somebody had left in order.
         """
-        until = time.monotonic() + DEAD_SECONDS + 2 * BEAT_SECONDS
+        until = time.monotonic() + BROKEN_SECONDS + 3 * BEAT_SECONDS
         while time.monotonic() < until:
             self._require_nobody_failed()
             left = self._get("curvtool/leave")
@@ -149,7 +162,7 @@ class Watch:
                 raise Interrupted(left)
             now = time.monotonic()
             for rank in self._others():
-                if self._age(rank, now)[0] > DEAD_SECONDS:
+                if self._age(rank, now)[0] > BROKEN_SECONDS:
                     return self._gone(rank)
             if not self._reachable():
                 break
@@ -161,7 +174,15 @@ class Watch:
         )
 
     def close(self) -> None:
-        """Leave no more signs."""
+        """Leave no more signs; rank 0, which may keep the store, waits until nobody needs it."""
+        try:
+            self._store.set(f"curvtool/bye/{self._rank}", "")
+            until = time.monotonic() + BYE_SECONDS
+            byes = [f"curvtool/bye/{r}" for r in self._others() if r not in self._lost]
+            while self._rank == 0 and time.monotonic() < until and not self._store.check(byes):
+                time.sleep(0.02)
+        except RuntimeError:  # the store is gone already
+            pass
         self._closed.set()
         self._thread.join(2 * BEAT_SECONDS)
 
@@ -185,6 +206,7 @@ class Watch:
             if beat > max(DEAD_SECONDS, self._patience / 10):
                 raise self._gone(rank)
             if mark > self._patience:
+                self._lost.add(rank)
                 raise RankFailedError(
                     f"Rank {rank} ({self._who(rank)}) hangs: it has made no progress for "
                     f"{mark:.0f} s, and the others wait for it. Look at that process (py-spy dump) "
@@ -194,6 +216,7 @@ class Watch:
                 )
 
     def _gone(self, rank: int) -> RankFailedError:
+        self._lost.add(rank)
         return RankFailedError(
             f"Rank {rank} ({self._who(rank)}) is gone: it gives no sign of life any more. It may "
             "have been killed for its memory; its machine's log and its last lines say more. The "
@@ -215,7 +238,7 @@ class Watch:
         return [rank for rank in range(self._size) if rank != self._rank]
 
     def _who(self, rank: int) -> str:
-        return self._get(f"curvtool/who/{rank}") or "which never began"
+        return self._get(who_key(rank)) or "which never began"
 
     def _beating(self) -> None:
         number = 0
@@ -229,7 +252,7 @@ class Watch:
 
     def _reachable(self) -> bool:
         try:
-            self._store.check(["curvtool/who/0"])
+            self._store.check([who_key(0)])
         except RuntimeError:
             return False
         return True

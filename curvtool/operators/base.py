@@ -58,6 +58,15 @@ class SumOperator(SymmetricOperator, Protocol):
         ...
 
 
+class MeanOperator(SumOperator, Protocol):
+    """The Hessian of a mean, whose terms are those of the batches times their shares."""
+
+    @property
+    def term_shares(self) -> list[float]:
+        """What each term counts in the mean, shape (B,)."""
+        ...
+
+
 def products(operator: SymmetricOperator, V_kP: Tensor) -> Tensor:
     """Products with the rows of a block, at once where the operator can (`matmat`).
 

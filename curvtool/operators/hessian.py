@@ -123,6 +123,11 @@ class HessianOperator:
         return len(self.objective.terms)
 
     @property
+    def term_shares(self) -> list[float]:
+        """Of each term's batch in the dataset mean, shape (B,)."""
+        return [sum(map(self.objective.share, parts)) for parts in self.objective.terms]
+
+    @property
     def shift(self) -> float:
         """W of the W I that H is beside the sum of its terms."""
         return self.objective.weight_decay

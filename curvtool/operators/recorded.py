@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from curvtool.operators.base import SumOperator, SymmetricOperator, Wrapper
+from curvtool.operators.base import MeanOperator, SymmetricOperator, Wrapper
 from curvtool.operators.recording import Recorder
 
 
@@ -53,9 +53,9 @@ class Recorded(Wrapper):
 class RecordedSum(Recorded):
     """The same of a sum of terms."""
 
-    inner: SumOperator
+    inner: MeanOperator
 
-    def __init__(self, inner: SumOperator, recorder: Recorder, label: str = "") -> None:
+    def __init__(self, inner: MeanOperator, recorder: Recorder, label: str = "") -> None:
         super().__init__(inner, recorder, label)
 
     @property
@@ -67,6 +67,11 @@ class RecordedSum(Recorded):
     def shift(self) -> float:
         """Of the inner operator."""
         return self.inner.shift
+
+    @property
+    def term_shares(self) -> list[float]:
+        """Of the inner operator."""
+        return self.inner.term_shares
 
     def term(self, i: int, v_P: Tensor, /) -> Tensor:
         """One product of the i-th term, or none."""

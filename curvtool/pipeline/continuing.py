@@ -6,20 +6,22 @@ run that was interrupted ends with the bits of one that was not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from curvtool.operators.base import SumOperator, SymmetricOperator
+from curvtool.operators.base import MeanOperator, SymmetricOperator
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.planning.planner import Planned
 from curvtool.operators.recorded import Recorded, RecordedSum
 from curvtool.operators.restricted import RestrictedHessian
+from curvtool.operators.sharing import ShardedSum, Summed, SummedSum, shared_out
 from curvtool.operators.workers import Workers
 from curvtool.pipeline.preparing import Config, Demand, Prepared, Tell, prepare
 from curvtool.pipeline.resources import within_memory
+from curvtool.pipeline.together import prepared_together
 from curvtool.problem.objective import Objective
 from curvtool.problem.wording import in_bytes
 from curvtool.resuming.session import Session, planned_of, preflight_of
@@ -58,43 +60,79 @@ def ready(
     if decisions is not None and decisions["device"] != str(objective.device):
         tell(f"continuing on {objective.device}, no longer on {decisions['device']}: {TO_ROUNDING}")
         decisions = None
-    if decisions is None:
-        prepared = prepare(config, objective, memory, demand, tell)
+    given = config.compute.memory
+
+    def made() -> Prepared:
+        if decisions is None:
+            return prepare(config, objective, memory, demand, tell)
+        return _taken_over(objective, memory, demand, decisions, tell)
+
+    if session is None or session.group.size == 1:
+        prepared = made()
     else:
-        prepared = _taken_over(objective, memory, demand, decisions, tell)
+        prepared = prepared_together(
+            session.group,
+            made,
+            lambda first: _decided(first, given),
+            lambda theirs: _taken_over(objective, memory, demand, theirs, tell),
+            tell,
+            afresh=decisions is None,
+        )
     if session is not None:
-        given = config.compute.memory
         session.begin(lambda: _decided(prepared, given))
     return prepared
 
 
 def recorded(
-    operator: HessianOperator | RestrictedHessian, session: Session | None, label: str = ""
+    prepared: Prepared,
+    session: Session | None,
+    *,
+    block: tuple[str, Sequence[int]] | None = None,
+    whole_vectors: bool = False,
 ) -> SymmetricOperator:
-    """The operator with its products on record, and the sums over batches inside them.
+    """The operator of a solve, with its products on record, and the sums inside them.
 
     Args:
-        operator: of the whole, or of a block.
+        prepared: by `ready`.
         session: None where nothing is recorded.
-        label: of a block.
+        block: name and tensors of a diagonal block that is meant; None for the whole.
+        whole_vectors: whether every process has whole vectors: for solvers that need them.
 
     Returns:
-        An operator with the same products.
+        The operator; of several processes, their sum.
     """
-    if isinstance(operator, HessianOperator):
-        return recorded_sum(operator, session)
+    if block is None and not whole_vectors:
+        return recorded_sum(prepared, session)
+    operator = prepared.planned.operator
+    name, places = block or ("", ())
+    made = operator if block is None else RestrictedHessian(operator, places)
     if session is None:
-        return operator
-    operator.whole.recorder = session.recorder
-    return Recorded(operator, session.recorder, f"{label}: ")
+        return made
+    operator.recorder = session.local_recorder
+    label = f"{name}: " if block is not None else ""
+    if prepared.whole is None:
+        return Recorded(made, session.recorder, label)
+    summed = Summed(made, prepared.whole.group, share=prepared.whole.share)
+    summed.local_recorder = session.local_recorder
+    return Recorded(summed, session.recorder, f"{label}whole ")
 
 
-def recorded_sum(operator: HessianOperator, session: Session | None) -> SumOperator:
-    """The same of the whole, which is a sum of terms."""
+def recorded_sum(prepared: Prepared, session: Session | None) -> MeanOperator:
+    """The same of the whole, which is a sum of terms; processes share its vectors out."""
+    operator, whole = prepared.planned.operator, prepared.whole
     if session is None:
         return operator
-    operator.recorder = session.recorder
-    return RecordedSum(operator, session.recorder)
+    operator.recorder = session.local_recorder
+    if whole is None:
+        return RecordedSum(operator, session.recorder)
+    summed: ShardedSum | SummedSum
+    if shared_out(operator, whole.group):
+        places = operator.objective.batches_of_terms
+        summed = ShardedSum(operator, whole.group, share=whole.share, batches=places)
+    else:
+        summed = SummedSum(operator, whole.group, share=whole.share)
+    summed.local_recorder = session.local_recorder
+    return RecordedSum(summed, session.recorder)
 
 
 def _decided(prepared: Prepared, memory_option: int | None) -> dict[str, Any]:

@@ -19,12 +19,10 @@ from curvtool.algorithms.spectral_functions import (
 from curvtool.config import DensityConfig
 from curvtool.errors import InputError
 from curvtool.operators.base import SymmetricOperator
-from curvtool.operators.hessian import HessianOperator
-from curvtool.operators.restricted import RestrictedHessian
 from curvtool.pipeline.continuing import ready, recorded
 from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened
+from curvtool.pipeline.preparing import Demand, Prepared, Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.problem.objective import Objective
@@ -82,7 +80,7 @@ def run_density(
             noise=prepared.preflight.noise,
         )
         estimates = []
-        for name, operator in _blocks(prepared.planned.operator, layers, session):
+        for name, operator in _blocks(prepared, layers, session):
             tell(f"the density of {name}" if name else "estimating the density")
             found = density(operator, settings, outliers=outliers, report=report)
             functions = tuple(_functions(config, found))
@@ -101,12 +99,12 @@ def run_density(
 
 
 def _blocks(
-    operator: HessianOperator, layers: dict[str, list[int]], session: Session | None
+    prepared: Prepared, layers: dict[str, list[int]], session: Session | None
 ) -> Iterator[tuple[str, SymmetricOperator]]:
     if not layers:
-        yield "", recorded(operator, session)
+        yield "", recorded(prepared, session)
     for name, places in layers.items():
-        yield name, recorded(RestrictedHessian(operator, places), session, name)
+        yield name, recorded(prepared, session, block=(name, places), whole_vectors=True)
 
 
 def _functions(config: DensityConfig, found: DensityEstimate) -> Iterator[SpectralFunction]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from curvtool.algorithms.diagonal import DiagonalSettings, dense_diagonal, stochastic_diagonal
 from curvtool.algorithms.estimation import Report, silent
+from curvtool.algorithms.space import space_of
 from curvtool.config import DiagConfig
-from curvtool.pipeline.continuing import ready, recorded_sum
+from curvtool.pipeline.continuing import ready, recorded, recorded_sum
 from curvtool.pipeline.layers import layers_of
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.preparing import Tell, opened
@@ -56,11 +57,14 @@ def run_diag(
             seed=config.compute.seed,
             noise=prepared.preflight.noise,
         )
-        operator = recorded_sum(prepared.planned.operator, session)
+        dense = objective.size <= min(SURELY_DENSE, config.max_hvps)
         tell("estimating the diagonal")
-        if objective.size <= min(SURELY_DENSE, config.max_hvps):
+        if dense:
+            operator = recorded(prepared, session, whole_vectors=True)
             estimate = dense_diagonal(operator, settings, report=report)
         else:
+            operator = recorded_sum(prepared, session)
+            vectors = None if vectors is None else space_of(operator).share(vectors)
             estimate = stochastic_diagonal(operator, settings, vectors=vectors, report=report)
     return DiagRun(
         estimate=estimate,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import torch
 
 from curvtool.algorithms.linalg import orthogonalization_seconds
 from curvtool.config import ComputeConfig, ProblemConfig
+from curvtool.distributed.group import Alone, Group
 from curvtool.errors import CurvtoolError, PreflightError
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.kinks import noise_over_all
@@ -61,6 +62,34 @@ class Demand:
 
 @final
 @dataclass(frozen=True, eq=False)
+class Whole:
+    """The dataset of which this process has a share.
+
+    Attributes:
+        group: the processes.
+        share: f_r, this process's weight over all weights.
+        examples: in all.
+        batches: in all.
+        total_weight: of all.
+    """
+
+    group: Group
+    share: float
+    examples: int
+    batches: int
+    total_weight: float
+
+    def traffic(self, hvps: float) -> dict[str, Any]:
+        """Fields of the plan."""
+        return {
+            "ranks": self.group.size,
+            "bytes_moved": self.group.traffic / max(1.0, hvps),
+            "waiting": self.group.waited,
+        }
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """All that a solve needs.
 
@@ -73,6 +102,7 @@ class Prepared:
         planned: the operator, and why it multiplies as it does.
         given_up: sentences: what was done when memory ran out before the solve.
         halvings: of the batches, when they were evaluated.
+        whole: the dataset, where this process has a share of it; else None.
     """
 
     objective: Objective
@@ -83,9 +113,10 @@ class Prepared:
     planned: Planned
     given_up: tuple[str, ...] = ()
     halvings: int = 0
+    whole: Whole | None = None
 
-    def plan(self, *, seconds_per_product: float | None) -> Plan:
-        """The record of how products are made; `seconds_per_product` as it turned out."""
+    def plan(self, *, seconds_per_product: float | None, hvps: float = 0.0) -> Plan:
+        """The record of how products are made; seconds and count as they turned out."""
         operator, planned = self.planned.operator, self.planned
         return Plan(
             way=operator.way if operator.kept or not operator.keeps else operator.way_of_rest,
@@ -103,6 +134,7 @@ class Prepared:
             trials=planned.trials,
             planning_seconds=planned.seconds + self.preflight.seconds,
             adjustments=(*self.given_up, *operator.adjustments),
+            **({} if self.whole is None else self.whole.traffic(hvps)),
         )
 
 
@@ -134,17 +166,21 @@ def opened(config: Config, loaded: Loaded, session: Session | None = None) -> tu
     Raises:
         InputError: for a device that is not there.
     """  # raised below
-    device = choose_device(config.compute.device)
+    device = choose_device(config.compute.device, session.group.local_rank if session else 0)
     memory = config.compute.memory or _memory(device, session)
+    if session is not None:  # what depends on it is to be the same everywhere
+        memory = min(session.group.of_all(memory))
+    group = Alone() if session is None else session.group
     made = make_objective(
-        loaded.problem, config.problem, config.compute, device=device, memory=memory
+        loaded.problem, config.problem, config.compute, device=device, memory=memory, group=group
     )
     return made, memory
 
 
 def _memory(device: torch.device, session: Session | None) -> int:
     """Bytes that a run may use where it is told none."""
-    now = default_memory(device)
+    here = session.group.local_size if session is not None and device.type == "cpu" else 1
+    now = default_memory(device) // here
     then = session.decisions if session is not None else None
     if then is None or then["memory_option"] is not None or then["device"] != str(device):
         return now
@@ -216,8 +252,38 @@ def prepare(
     if planned.noise:
         source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
         checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)
+    checked = with_kinks(checked, objective, planned.operator, evaluation, checked_way, give_up)
+    return Prepared(
+        objective, evaluation, memory, demand, checked, planned, tuple(given_up), halvings
+    )
+
+
+def with_kinks(
+    checked: Preflight,
+    objective: Objective,
+    operator: HessianOperator,
+    evaluation: Evaluation,
+    way: str,
+    give_up: Tell,
+) -> Preflight:
+    """The checks with the noise of the whole dataset, where a few examples do not show it.
+
+    Args:
+        checked: a few examples' checks.
+        objective: of all.
+        operator: its Hessian, as it will be used.
+        evaluation: of the objective.
+        way: that was checked.
+        give_up: told where the noise could not be measured.
+
+    Returns:
+        The checks. Costs about ten gradients where the loss has kinks.
+
+    Raises:
+        PreflightError: where the product is too noisy.
+    """  # raised below
     try:
-        checked = _with_kinks(checked, objective, planned.operator, evaluation, checked_way)
+        return _with_kinks(checked, objective, operator, evaluation, way)
     except PreflightError:
         raise
     except (RuntimeError, TypeError, ValueError, MemoryError, CurvtoolError) as error:
@@ -226,9 +292,7 @@ def prepare(
             "The noise of rounding at kinks could not be measured in float64 "
             f"({first_line(error, most=120)}): printed errors do not include it."
         )
-    return Prepared(
-        objective, evaluation, memory, demand, checked, planned, tuple(given_up), halvings
-    )
+        return checked
 
 
 def _with_kinks(
@@ -238,7 +302,6 @@ def _with_kinks(
     evaluation: Evaluation,
     way: str,
 ) -> Preflight:
-    """The checks with the noise of the whole dataset, where a few examples do not show it."""
     began = time.perf_counter()
     direction_P = evaluation.gradient_P
     if not float(direction_P.norm()):

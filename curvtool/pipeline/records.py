@@ -14,7 +14,7 @@ import torch
 from curvtool.config import ProblemConfig
 from curvtool.environment import describe_environment, now
 from curvtool.pipeline.loading import Config, Loaded
-from curvtool.pipeline.preparing import Prepared
+from curvtool.pipeline.preparing import Prepared, Whole
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Evaluation, Objective
 from curvtool.results import ParameterEntry, ProblemSummary
@@ -44,8 +44,10 @@ def solve_record(
     """
     objective = prepared.objective
     return {
-        "problem": problem_record(config.problem, loaded.problem, objective, prepared.evaluation),
-        "plan": prepared.plan(seconds_per_product=seconds / max(1.0, hvps)),
+        "problem": problem_record(
+            config.problem, loaded.problem, objective, prepared.evaluation, prepared.whole
+        ),
+        "plan": prepared.plan(seconds_per_product=seconds / max(1.0, hvps), hvps=hvps),
         "preflight": prepared.preflight,
         "parameters": parameter_records(objective),
         "config": config_record(config),
@@ -73,7 +75,11 @@ def environment_record(loaded: Loaded, device: torch.device) -> Mapping[str, Any
 
 
 def problem_record(
-    config: ProblemConfig, problem: LoadedProblem, objective: Objective, evaluation: Evaluation
+    config: ProblemConfig,
+    problem: LoadedProblem,
+    objective: Objective,
+    evaluation: Evaluation,
+    whole: Whole | None = None,
 ) -> ProblemSummary:
     """What was differentiated, and its value at the checkpoint."""
     notes = [*problem.notes, *objective.notes]
@@ -86,9 +92,9 @@ def problem_record(
         data=problem.spec.data.source,
         loss=problem.spec.loss.name,
         num_parameters=objective.size,
-        num_examples=objective.num_examples,
-        num_batches=objective.num_batches,
-        total_weight=objective.total_weight,
+        num_examples=whole.examples if whole else objective.num_examples,
+        num_batches=whole.batches if whole else objective.num_batches,
+        total_weight=whole.total_weight if whole else objective.total_weight,
         loss_value=evaluation.loss,
         gradient_norm=float(evaluation.gradient_P.double().norm()),
         accuracy=score.accuracy,

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from curvtool.config import ComputeConfig, ProblemConfig
+from curvtool.distributed.group import Group
 from curvtool.errors import InputError
 from curvtool.operators.heap import kept_heap
 from curvtool.operators.memory import is_shortage
@@ -16,6 +17,7 @@ from curvtool.operators.planning.threads import restored_threads
 from curvtool.problem.denormals import flushed_denormals
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Objective
+from curvtool.problem.sharing import shared_out
 from curvtool.problem.twice import full_precision
 from curvtool.problem.unused import skip_unused
 
@@ -30,11 +32,13 @@ def computing() -> Iterator[None]:
         yield
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
     """The device of a name, `auto` for a GPU where there is one.
 
     Args:
         name: `auto`, `cpu`, `cuda` or `cuda:N`.
+        local_rank: of the process on its machine: each takes a GPU of its own under `auto` and
+            `cuda`, and GPUs in turns where there are fewer.
 
     Returns:
         The device.
@@ -44,6 +48,8 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.device_count():
+        name = f"cuda:{local_rank % torch.cuda.device_count()}"
     if name.startswith("cuda"):
         count = torch.cuda.device_count()
         index = int(name.partition(":")[2] or 0)
@@ -64,8 +70,9 @@ def make_objective(
     *,
     device: torch.device,
     memory: int,
+    group: Group | None = None,
 ) -> Objective:
-    """The dataset mean of a loaded problem.
+    """The dataset mean of a loaded problem, or of this process's share of it.
 
     Args:
         problem: as loaded; its module is moved and cast.
@@ -73,6 +80,7 @@ def make_objective(
         compute: the precision.
         device: to compute on.
         memory: bytes that the run may use.
+        group: of processes that share the examples out.
 
     Returns:
         The objective, not evaluated yet.
@@ -80,11 +88,17 @@ def make_objective(
     Raises:
         InputError: where all parameters were to be left out.
     """  # raised below
-    data_bytes = sum(b.nbytes for b in problem.batches)
+    batches, places = problem.batches, None
+    if group is not None and group.size > 1:
+        coupled = config.train_mode or problem.loss.couples
+        mine = shared_out(batches, rank=group.rank, ranks=group.size, whole=coupled)
+        batches, places = mine.batches, mine.places
+    data_bytes = sum(b.nbytes for b in batches)
     made = Objective(
         problem.module,
         problem.loss,
-        problem.batches,
+        batches,
+        places=places,
         device=device,
         dtype=_DTYPES[compute.dtype],
         patterns=config.params,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 from curvtool.algorithms.dense import dense
@@ -12,6 +12,7 @@ from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
 from curvtool.algorithms.lanczos import lanczos
 from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Report, silent
+from curvtool.algorithms.space import space_of
 from curvtool.config import SpectrumConfig
 from curvtool.pipeline.continuing import ready, recorded
 from curvtool.pipeline.loading import Loaded
@@ -30,6 +31,7 @@ _SOLVERS: dict[str, Callable[..., EigenPairs]] = {
     "eigsh": scipy_eigsh,
     "lobpcg": scipy_lobpcg,
 }
+_ON_WHOLE_VECTORS = {"dense", "eigsh", "lobpcg"}
 
 
 @final
@@ -117,8 +119,12 @@ def run_spectrum(
             momentum=config.momentum,
         )
         tell(f"solving by {sized.method}")
-        operator = recorded(prepared.planned.operator, session)
+        whole_vectors = sized.method in _ON_WHOLE_VECTORS
+        operator = recorded(prepared, session, whole_vectors=whole_vectors)
         pairs = _SOLVERS[sized.method](operator, settings, report=report)
+        if pairs.eigenvectors is not None and not whole_vectors:
+            vectors = space_of(operator).gathered(pairs.eigenvectors)
+            pairs = replace(pairs, eigenvectors=vectors)
     return SpectrumRun(
         pairs=pairs,
         **solve_record(

@@ -10,7 +10,6 @@ from curvtool.algorithms.lanczos import default_basis, lanczos
 from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.config import DEFAULT_TOP_K, SpectrumConfig
 from curvtool.errors import InputError
-from curvtool.operators.restricted import RestrictedHessian
 from curvtool.pipeline.continuing import ready, recorded
 from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
@@ -71,7 +70,7 @@ def run_spectrum_layers(
         found: list[EigenPairs] = []
         for name, places in layers.items():
             tell(f"solving {name} ({sizes[name]:,} parameters)")
-            block = recorded(RestrictedHessian(prepared.planned.operator, places), session, name)
+            block = recorded(prepared, session, block=(name, places), whole_vectors=True)
             k, method = _pairs_and_method(config, block.size)
             asked = replace(settings, k=k, basis=config.basis or default_basis(k, block.size))
             solve = dense if method == "dense" else lanczos

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +15,13 @@ from curvtool.algorithms.estimation import Report, TraceSettings, silent
 from curvtool.algorithms.exact import exact_trace
 from curvtool.algorithms.hutchinson import hutchinson
 from curvtool.algorithms.sketched import hutch_plus_plus, xtrace
+from curvtool.algorithms.space import space_of
 from curvtool.config import DiagConfig, TraceConfig
 from curvtool.errors import InputError
-from curvtool.operators.base import SumOperator
-from curvtool.pipeline.continuing import ready, recorded_sum
+from curvtool.pipeline.continuing import ready, recorded, recorded_sum
 from curvtool.pipeline.layers import layers_of
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened
+from curvtool.pipeline.preparing import Demand, Prepared, Tell, opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.problem.objective import Objective
@@ -89,8 +90,7 @@ def run_trace(
             noise=prepared.preflight.noise,
         )
         tell("estimating the trace")
-        operator = recorded_sum(prepared.planned.operator, session)
-        estimate = _weighted(_estimate(config, operator, settings, vectors, report), objective)
+        estimate = _estimate(config, prepared, session, settings, vectors, report)
     return TraceRun(
         estimate=estimate,
         **solve_record(
@@ -99,26 +99,33 @@ def run_trace(
     )
 
 
-def _weighted(estimate: TraceEstimate, objective: Objective) -> TraceEstimate:
+def _weighted(estimate: TraceEstimate, term_shares: Sequence[float]) -> TraceEstimate:
     """The samples as those of the batches' own Hessians, beside the batches' weights."""
     if estimate.sharing != "per-batch":
         return estimate
-    shares = np.array([sum(map(objective.share, parts)) for parts in objective.terms])
+    shares = np.array(term_shares)
     return replace(estimate, samples=estimate.samples / shares, batch_weight=shares)
 
 
 def _estimate(
     config: TraceConfig,
-    operator: SumOperator,
+    prepared: Prepared,
+    session: Session | None,
     settings: TraceSettings,
     vectors: Tensor | None,
     report: Report,
 ) -> TraceEstimate:
-    P = operator.size
+    P = prepared.objective.size
+
+    def exactly() -> TraceEstimate:
+        whole = recorded(prepared, session, whole_vectors=True)
+        return exact_trace(whole, settings, report=report)
+
     if config.method == "dense" or (
         config.method == "auto" and min(SURELY_DENSE, config.max_hvps) >= P
     ):
-        return exact_trace(operator, settings, report=report)
+        return exactly()
+    operator = recorded_sum(prepared, session)
     if config.method == "hutch++":
         return hutch_plus_plus(operator, settings, report=report)
     if config.method == "xtrace":
@@ -126,11 +133,13 @@ def _estimate(
     # More products than parameters are never needed: so many give the diagonal itself.
     auto = config.method == "auto"
     most = replace(settings, max_hvps=min(P, config.max_hvps)) if auto else settings
+    vectors = None if vectors is None else space_of(operator).share(vectors)
     found = hutchinson(operator, most, vectors=vectors, report=report)
+    found = _weighted(found, operator.term_shares)
     spent = int(found.hvps)
     if not auto or found.outcome is Outcome.CONVERGED or spent + P > config.max_hvps:
         return found
-    exact = exact_trace(operator, settings, report=report)
+    exact = exactly()
     return replace(
         exact,
         hvps=exact.hvps + spent,

@@ -61,6 +61,7 @@ class Objective:
 
     Attributes:
         halvings: how often the batches were divided in two.
+        places: of each batch among those of a dataset of which these are a part.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Objective:
         weight_decay: float = 0.0,
         train_mode: bool = False,
         keep_data_on_device: bool = True,
+        places: Sequence[int] | None = None,
     ) -> None:
+        self.places = tuple(range(len(batches)) if places is None else places)
         self.module = cured(module).to(device=device, dtype=dtype).train(train_mode)
         self.loss = loss
         self.device = device
@@ -136,6 +139,11 @@ class Objective:
         for index in self.active:
             parts.setdefault(self._data.origins[index], []).append(index)
         return tuple(map(tuple, parts.values()))
+
+    @property
+    def batches_of_terms(self) -> tuple[int, ...]:
+        """For each term the place of its batch in the dataset."""
+        return tuple(self.places[self._data.origins[parts[0]]] for parts in self.terms)
 
     def batch(self, index: int) -> Batch:
         """Batch `index` on the device, floating-point tensors in the objective's dtype."""

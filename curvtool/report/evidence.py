@@ -61,6 +61,13 @@ def plan_facts(plan: Plan, page: Page) -> list[Text]:
     if plan.reason:
         lines += fact("why", [clean(plan.reason, page)], page)
     lines += fact("memory", memory, page)
+    if plan.ranks > 1:
+        shared = [
+            f"{numbers.count(plan.ranks)} processes",
+            f"{numbers.memory(round(plan.bytes_moved))} through each of them per product",
+            f"{numbers.duration(plan.waiting)} of exchange and waiting",
+        ]
+        lines += fact("ranks", shared, page)
     if plan.forecast is not None:
         lines += fact("forecast", _forecast(plan.forecast), page)
     for i, text in enumerate(plan.adjustments):

@@ -107,6 +107,9 @@ class Plan:
         trials: what was measured to choose.
         planning_seconds: what that took.
         adjustments: sentences: what was given up when memory ran out.
+        ranks: processes that computed together.
+        bytes_moved: of vectors, through every rank in a product.
+        waiting: seconds of the run that rank 0 spent exchanging numbers, and waiting for others.
     """
 
     way: str
@@ -124,6 +127,9 @@ class Plan:
     trials: Sequence[WayTrial] = ()
     planning_seconds: float = 0.0
     adjustments: Sequence[str] = ()
+    ranks: int = 1
+    bytes_moved: float = 0.0
+    waiting: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

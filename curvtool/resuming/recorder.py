@@ -16,6 +16,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
+from curvtool.distributed.group import Alone, Group
 from curvtool.errors import Interrupted
 from curvtool.operators.recording import Numbers, Saved, State, fingerprint
 from curvtool.resuming.saving import Schedule
@@ -51,7 +52,8 @@ class JournalRecorder:
         schedule: says when to save.
         stopping: says when to leave.
         tell: told in a sentence what a user should know.
-        rank: of the process in its group.
+        group: the processes that compute together. Each has a journal of its own, of its share of
+            every vector; a record counts where all of them have it.
         beside: called at every save, to write what belongs to the state and is no product.
 
     Attributes:
@@ -67,7 +69,7 @@ class JournalRecorder:
         schedule: Schedule,
         stopping: Stopping,
         tell: Tell = lambda _: None,
-        rank: int = 0,
+        group: Group | None = None,
         beside: Callable[[], None] = _nothing,
     ) -> None:
         self.schedule = schedule
@@ -76,7 +78,8 @@ class JournalRecorder:
         self.replayed = 0
         self.failure = ""
         self._folder = folder
-        self._rank = rank
+        self._group: Group = group or Alone()
+        self._rank = self._group.rank
         self._tell = tell
         self._beside = beside
         self._levels = [Journal(self._path(0))]
@@ -85,7 +88,12 @@ class JournalRecorder:
         self._loops: list[_Loop] = []
         self._slots = [r for n in (0, 1) for r in records(self._slot(n))]
         self._slots.sort(key=lambda slot: -int(slot.more["number"]))
-        self._number = int(self._slots[0].more["number"]) + 1 if self._slots else 0
+        latest = int(self._slots[0].more["number"]) if self._slots else -1
+        # The last save that all ranks completed.
+        common = min(self._group.of_all(latest))
+        self._slots = [slot for slot in self._slots if int(slot.more["number"]) <= common]
+        self._slots = self._slots if min(self._group.of_all(len(self._slots))) else []
+        self._number = common + 1
         self._matched: tuple[Record, int] | None = None  # a slot, and loops of it that go on
         self._given_up = schedule.off
 
@@ -158,10 +166,20 @@ class JournalRecorder:
         Returns:
             Where it stood.
         """
-        depth = len(self._loops)
         self._loops.append(_Loop(key))
         if not self._slots:
             return None
+        found = self._place(len(self._loops) - 1, key)
+        if len(set(self._group.of_all(0 if found is None else found.done))) > 1:
+            found = self._matched = None
+        if found is not None:
+            state = found.state
+            self._loops[-1].done = found.done
+            self._loops[-1].state = lambda: state  # until its next step, it stands where it stood
+        return found
+
+    def _place(self, depth: int, key: Callable[[], str]) -> Saved | None:
+        """Where a saved loop of that depth stood."""
         if depth == 0:
             at = self._positions
             slot = next((s for s in self._slots if s.more["positions"] == at), None)
@@ -176,13 +194,11 @@ class JournalRecorder:
         if not done:
             return None
         prefix = f"{depth}/"
-        self._loops[-1].done = done
         state = {
             name.removeprefix(prefix): torch.from_numpy(array.copy())
             for name, array in slot.arrays.items()
             if name.startswith(prefix)
         }
-        self._loops[-1].state = lambda: state  # until its next step, it stands where it stood
         return Saved(done, state)
 
     def step(self, done: int, state: Callable[[], State], *, product: bool) -> None:
@@ -234,13 +250,16 @@ class JournalRecorder:
     def _recalled(self, kind: str, key: str, digest: str) -> Record | None:
         journal = self._levels[-1]
         found = journal.following()
-        if found is None:
+        if not self._all(found is not None):
+            journal.drop_rest()
             return None
+        assert found is not None
         # Nothing new is at stake here; a limit of time must leave room for some progress.
         name = self.stopping.signalled()
         if name is not None:
-            raise Interrupted(name, self._sentence())
-        if (found.kind, found.key, found.digest) == (kind, key, digest):
+            self._group.leave(name)
+            raise Interrupted(name, self.sentence)
+        if self._all((found.kind, found.key, found.digest) == (kind, key, digest)):
             journal.take()
             self.replayed += 1
             return found
@@ -258,12 +277,13 @@ class JournalRecorder:
         self._boundary(product=True)
 
     def _boundary(self, *, product: bool) -> None:
-        reason = self.stopping.reason()
+        reason = self.reason()
         if reason is not None:
             self.save()
-            raise Interrupted(reason, self._sentence())
+            raise Interrupted(reason, self.sentence)
         full = sum(journal.bytes_waiting for journal in self._levels) > MOST_WAITING
-        if not (full or self.schedule.due(product=product)):
+        # All ranks save at the same boundary, so that their sums fit together.
+        if self._all(not (full or self.schedule.due(product=product))):
             return
         if not self.save() and full and not self._given_up:
             self._given_up = True
@@ -271,7 +291,22 @@ class JournalRecorder:
                 journal.forget_waiting()
             self._tell("what could not be saved fills the memory: nothing is saved any more")
 
-    def _sentence(self) -> str:
+    def reason(self) -> str | None:
+        """Why to leave now, this rank's own reason or another one's; the others are told."""
+        reason = self.stopping.reason() or self._group.leaving
+        if reason is not None:
+            self._group.leave(reason)
+        return reason
+
+    def _all(self, holds: bool) -> bool:
+        """Whether something holds on all ranks."""
+        if self._group.size == 1:
+            return holds
+        return not int(self._group.sum_(torch.tensor([not holds], dtype=torch.int64)))
+
+    @property
+    def sentence(self) -> str:
+        """How to go on after an interruption."""
         if self.schedule.off:
             return "Nothing is saved with --save-every off; the same command starts again."
         if self.failure or self._given_up:

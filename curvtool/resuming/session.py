@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
+from curvtool.distributed.group import Alone, Group, Ranks
+from curvtool.operators.recording import Recorder
 from curvtool.results import Preflight
+from curvtool.resuming.local import LocalRecorder
 from curvtool.resuming.recorder import JournalRecorder, Tell
 from curvtool.resuming.saving import Schedule
 from curvtool.resuming.stopping import Stopping
@@ -27,10 +30,12 @@ class Session:
         stopping: says when to leave.
         tell: told in a sentence what a user should know.
         saved: called at every save.
-        rank: of the process in its group.
+        group: the processes that compute together.
 
     Attributes:
+        group: the same.
         recorder: of products and sums.
+        local_recorder: of sums inside a product that one of several processes makes on its own.
         decisions: what an earlier run measured and chose; None where there was none.
         solving: whether products are made that are on record: then a signal waits for the next
             boundary.
@@ -44,9 +49,10 @@ class Session:
         stopping: Stopping,
         tell: Tell = lambda _: None,
         saved: Callable[[], None] = lambda: None,
-        rank: int = 0,
+        group: Group | None = None,
     ) -> None:
-        self._path = folder / f"rank-{rank}.decisions.json"
+        self.group: Group = group or Alone()
+        self._path = folder / "rank-0.decisions.json"
         self._saved = saved
         self._current: Callable[[], Decisions] | None = None
         self._written = ""
@@ -57,9 +63,21 @@ class Session:
             schedule=schedule,
             stopping=stopping,
             tell=tell,
-            rank=rank,
+            group=self.group,
             beside=self._beside,
         )
+        self.local_recorder: Recorder = self.recorder
+        if isinstance(self.group, Ranks):
+            self.local_recorder = LocalRecorder(
+                folder,
+                rank=self.group.rank,
+                schedule=Schedule(schedule.every),
+                reason=self.recorder.reason,
+                save_all=self.recorder.save,
+                alive=self.group.alive,
+            )
+            self.group.before_leaving = self._save_before_leaving
+            self.group.watch.own_reason = stopping.reason
 
     def begin(self, current: Callable[[], Decisions]) -> None:
         """From now on products are on record.
@@ -71,12 +89,18 @@ class Session:
         self._current = current
         self.solving = True
 
+    def _save_before_leaving(self) -> None:
+        if self.solving:
+            self.recorder.save()
+            if isinstance(self.local_recorder, LocalRecorder):
+                self.local_recorder.save()
+
     def close(self) -> None:
         """Let go of the files."""
         self.recorder.close()
 
     def _beside(self) -> None:
-        if self._current is not None:
+        if self._current is not None and self.group.rank == 0:
             decisions = self._current()
             text = strictjson.dumps(decisions)
             if text != self._written:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curvtool.algorithms.krylov import KrylovDecomposition
-from curvtool.algorithms.linalg import orthonormal_start
 from curvtool.algorithms.ritz import wanted
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import Counted, FunctionOperator
@@ -15,7 +14,7 @@ from tests.algorithms.matrices import EPS64, diagonal, network_like, rotated
 
 
 def _start(krylov: KrylovDecomposition, stream: int) -> bool:
-    start = orthonormal_start(krylov.rows, seed=0, stream=stream)
+    start = krylov.space.orthonormal_start(krylov.rows, seed=0, stream=stream)
     return start is not None and krylov.inject(start)
 
 

@@ -19,6 +19,7 @@ from curvtool.algorithms.planning import (
     short_lanczos,
     steps_worth_trying,
 )
+from curvtool.algorithms.space import Space
 from curvtool.operators.base import Counted
 from tests.algorithms.matrices import EPS64, diagonal, rotated
 from tests.algorithms.sums import random_sum
@@ -110,6 +111,6 @@ def test_a_short_lanczos_spends_a_product_a_step() -> None:
 def test_rows_that_depend_on_others_are_left_out() -> None:
     V = torch.randn(4, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     V[2] = V[0] - 3 * V[1]
-    Q = orthonormal_rows(V)
+    Q = orthonormal_rows(Space(V.shape[1], dtype=V.dtype, device=V.device), V)
     assert Q.shape == (3, 10)
     assert float((Q @ Q.T - torch.eye(3, dtype=Q.dtype)).abs().max()) <= 100 * EPS64

@@ -23,7 +23,7 @@ from curvtool.resuming.stopping import SLURM_MARGIN, Stopping
 from curvtool.storage.journal import Journal
 from curvtool.storage.state import StateFolder
 from tests.cli.calls import MLP, call, left, refusal
-from tests.cli.killing import content
+from tests.cli.forking import content
 
 ASKED = ("spectrum", str(MLP), "--max-examples", "60", "--batch-size", "16", "-k", "3")
 FILE = "digits_mlp.spectrum.h5"
