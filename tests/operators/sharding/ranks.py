@@ -16,9 +16,9 @@ from curvtool.distributed.group import Ranks
 from curvtool.distributed.launch import Launch
 
 # Far beyond what the work takes, start of four processes on two cores included.
-DEADLINE_SECONDS = 240.0
-# Seconds after which a rank that waits gives up.
-PATIENCE = 60.0
+DEADLINE_SECONDS = 400.0
+# Seconds after which a rank that waits gives up: those of the larger groups wait for the smaller.
+PATIENCE = DEADLINE_SECONDS
 
 Work = Callable[[Ranks], Any]
 
