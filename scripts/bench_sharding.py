@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -135,6 +136,7 @@ def _resident(name: str) -> int:
 
 def print_prices() -> None:
     """A table of products in gradients."""
+    torch.set_num_threads(1)
     print("model             gradient s   product s   price in gradients")
     tokens = torch.randint(256, (8, 128), generator=torch.Generator().manual_seed(2))
     images = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(3))
@@ -158,22 +160,26 @@ def print_prices() -> None:
         H = ShardedHessian(
             shard(module, Alone(), device=CPU, dtype=torch.float32), _loss(), [batch]
         )
-        v_P = torch.randn(H.size)
-        gradient = _seconds(
-            lambda o=objective: torch.autograd.grad(o.batch_loss(0), o.parameters)  # type: ignore[misc]
+        gradient, product = _seconds(
+            partial(_gradient, objective), partial(H.matvec, torch.randn(H.size))
         )
-        product = _seconds(lambda H=H, v_P=v_P: H.matvec(v_P))  # type: ignore[misc]
         print(f"{name:16s}  {gradient:10.3f}   {product:9.3f}   {product / gradient:18.2f}")
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    """The median of several runs after one that is not counted."""
-    times = []
+def _gradient(objective: Objective) -> object:
+    return torch.autograd.grad(objective.batch_loss(0), objective.parameters)
+
+
+def _seconds(*runs: Callable[[], object]) -> list[float]:
+    """The medians of several runs in turn, after one that is not counted."""
+    times: list[list[float]] = [[] for _ in runs]
     for _ in range(REPEATS + 1):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+        for run, of_run in zip(runs, times, strict=True):
+            # Of this thread alone, which computes everything: others on the machine do not count.
+            began = time.thread_time()
+            run()
+            of_run.append(time.thread_time() - began)
+    return [statistics.median(of_run[1:]) for of_run in times]
 
 
 def _rows(examples: int, width: int) -> Batch:
