@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -22,7 +24,7 @@ def test_parts_are_the_whole(ranks: int, data: st.DataObject) -> None:
     parts = [shares.part(rank) for rank in range(ranks)]
     assert parts[0].start == 0
     assert parts[-1].stop == size
-    assert all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.stop == b.start for a, b in itertools.pairwise(parts))
     lengths = [shares.length(rank) for rank in range(ranks)]
     assert max(lengths) - min(lengths) <= 1
     assert min(lengths) >= 1
@@ -41,7 +43,7 @@ def test_examples_are_dealt_out_evenly(ranks: int, sizes: list[int]) -> None:
         spans = sorted(examples_of(n, batch, rank, ranks) for rank in range(ranks))
         assert spans[0][0] == 0
         assert spans[-1][1] == n
-        assert all(a[1] == b[0] for a, b in zip(spans, spans[1:], strict=False))
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(spans))
         for rank in range(ranks):
             begin, end = examples_of(n, batch, rank, ranks)
             totals[rank] += end - begin
