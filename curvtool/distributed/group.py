@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from curvtool.distributed.alone import Alone as Alone
 from curvtool.distributed.launch import Launch
 from curvtool.distributed.meeting import meet
 from curvtool.distributed.shares import Shares
@@ -81,6 +82,14 @@ class Group(Protocol):
         """The vector of which every rank has a part, shape (P,)."""
         ...
 
+    def broadcast_(self, numbers: Tensor, source: int) -> Tensor:
+        """Give everybody the numbers of rank `source`, in place."""
+        ...
+
+    def reduce_(self, numbers: Tensor, target: int) -> Tensor:
+        """Add up a tensor over the ranks, in place, on rank `target`; the others' is spoilt."""
+        ...
+
     def from_first(self, make: Callable[[], _Result]) -> _Result:
         """What rank 0 makes, for everybody; what it raises is raised everywhere."""
         ...
@@ -101,53 +110,6 @@ class Group(Protocol):
     def alive(self) -> None:
         """Say that this rank makes progress."""
         ...
-
-
-@final
-class Alone:
-    """A group of one."""
-
-    rank, size, local_rank, local_size = 0, 1, 0, 1
-
-    def __init__(self) -> None:
-        self.traffic, self.waited = 0, 0.0
-
-    def sum_(self, numbers: Tensor) -> Tensor:
-        """Nothing to add."""
-        return numbers
-
-    def max_(self, numbers: Tensor) -> Tensor:
-        """Nothing to compare."""
-        return numbers
-
-    def reduce_scatter(self, whole_P: Tensor, shares: Shares) -> Tensor:
-        """The vector itself."""
-        assert shares.ranks == 1
-        return whole_P
-
-    def all_gather(self, part: Tensor, shares: Shares) -> Tensor:
-        """The vector itself."""
-        assert shares.ranks == 1
-        return part
-
-    def from_first(self, make: Callable[[], _Result]) -> _Result:
-        """What is made."""
-        return make()
-
-    def of_all(self, value: _Result) -> list[_Result]:
-        """The value."""
-        return [value]
-
-    def leave(self, reason: str) -> None:
-        """Nobody to tell."""
-
-    @property
-    def leaving(self) -> str | None:
-        """Nobody else can have left."""
-        return None
-
-    def alive(self) -> None:
-        """Nobody listens."""
 
 
 @final
@@ -272,6 +234,18 @@ class Ranks:
             return packed
         rows = packed.view(shares.ranks, shares.longest)
         return torch.cat([rows[r, : shares.length(r)] for r in range(shares.ranks)])
+
+    def broadcast_(self, numbers: Tensor, source: int) -> Tensor:
+        """Give everybody the numbers of rank `source`, in place."""
+        self._waited(dist.broadcast(numbers, source, async_op=True))
+        self._count(numbers)
+        return numbers
+
+    def reduce_(self, numbers: Tensor, target: int) -> Tensor:
+        """Add up a tensor over the ranks, in place, on rank `target`; the others' is spoilt."""
+        self._waited(dist.reduce(numbers, target, async_op=True))
+        self._count(numbers)
+        return numbers
 
     def from_first(self, make: Callable[[], _Result]) -> _Result:
         """What rank 0 makes, for everybody.

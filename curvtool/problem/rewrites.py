@@ -14,7 +14,7 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 from torch.utils.weak import WeakIdKeyDictionary
@@ -44,7 +44,8 @@ class Rewrites(TorchFunctionMode):
         if func is F.batch_norm:
             return self._batch_norm(*args, **kwargs)
         found = func(*args, **kwargs)
-        if func in _CONVOLUTIONS:
+        # A kernel that is no plain tensor may be there for the time of its call only.
+        if func in _CONVOLUTIONS and set(types) <= {Tensor, nn.Parameter}:
             self._convolved[found] = (func, args, kwargs)
         return found
 

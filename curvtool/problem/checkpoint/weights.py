@@ -52,6 +52,60 @@ def load_weights(
             finite, for quantised or sparse tensors, or where tied names hold different values.
     """
     _require_values(module, model)
+    expected, tensors, rows, sentence, notes = _matched(module, checkpoint, model, partial=partial)
+    _require_finite(module, tensors, checkpoint)
+    _require_tied(expected, tensors, checkpoint)
+    notes += _take_dtypes(expected, tensors)
+    try:
+        module.load_state_dict(_with_tied(expected, tensors), strict=bool(rows))
+    except RuntimeError as error:
+        # A module may know older names for its tensors and rename them; only then is `rows` not
+        # yet the last word here.
+        if not rows:
+            raise InputError(
+                f"{checkpoint.path}: expected the weights to fit {model}; the model refused them: "
+                f"{first_line(error)}. Check that build makes the model that was trained."
+            ) from error
+        raise InputError(sentence) from error
+    return Loaded(tensors, notes)
+
+
+def fitting_weights(module: nn.Module, checkpoint: Checkpoint, model: str) -> Loaded:
+    """The checkpoint's tensors that belong into a module, held against it and not copied.
+
+    For modules whose parameters have no values, and take theirs piece by piece.
+
+    Args:
+        module: its parameters may be on the meta device; its buffers are filled here.
+        checkpoint: what was read; tensors that are mapped from a file stay so.
+        model: how the spec names the model, for messages.
+
+    Returns:
+        The tensors by the model's names, tied ones under each, and notes. Whether parameters are
+        finite is for whoever reads them to see.
+
+    Raises:
+        InputError: for missing, unexpected or wrongly shaped keys, names that only the module's
+            own code can translate, buffers that are not finite, or tied names that differ.
+    """
+    expected, tensors, rows, sentence, notes = _matched(module, checkpoint, model, partial=False)
+    if rows:
+        raise InputError(sentence)
+    buffers = dict(module.named_buffers())
+    _require_finite(module, {k: t for k, t in tensors.items() if k in buffers}, checkpoint)
+    for name, buffer in buffers.items():
+        if name in tensors:
+            buffer.data = tensors[name].clone()
+    _require_tied(expected, tensors, checkpoint)
+    notes += _mixed({key: t for key, t in tensors.items() if key in expected})
+    return Loaded(_with_tied(expected, tensors), notes)
+
+
+_Matched = tuple[dict[str, Tensor], dict[str, Tensor], list[Row], str, list[str]]
+
+
+def _matched(module: nn.Module, checkpoint: Checkpoint, model: str, *, partial: bool) -> _Matched:
+    """What the model expects, what of the file is for it, what does not fit and how to say that."""
     expected = {k: v for k, v in module.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
     candidate, notes = choose(checkpoint, expected)
     notes = [*checkpoint.notes, *candidate.notes, *notes]
@@ -70,21 +124,7 @@ def load_weights(
         rows = []
     if rows and not only_old_names(rows):
         raise InputError(sentence)
-    _require_finite(module, tensors, checkpoint)
-    _require_tied(expected, tensors, checkpoint)
-    notes += _take_dtypes(expected, tensors)
-    try:
-        module.load_state_dict(_with_tied(expected, tensors), strict=bool(rows))
-    except RuntimeError as error:
-        # A module may know older names for its tensors and rename them; only then is `rows` not
-        # yet the last word here.
-        if not rows:
-            raise InputError(
-                f"{checkpoint.path}: expected the weights to fit {model}; the model refused them: "
-                f"{first_line(error)}. Check that build makes the model that was trained."
-            ) from error
-        raise InputError(sentence) from error
-    return Loaded(tensors, notes)
+    return expected, tensors, rows, sentence, notes
 
 
 def _sentence(
@@ -222,7 +262,12 @@ def _take_dtypes(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) 
         if not is_lazy(wanted) and dtype != wanted.dtype:
             # In place, so that ties and references to the parameter survive.
             wanted.data = wanted.data.to(dtype)
-    counts = Counter(real).most_common()
+    return _mixed(taken)
+
+
+def _mixed(taken: Mapping[str, Tensor]) -> list[str]:
+    """A note where the numbers are of several floating-point types."""
+    counts = Counter(t.dtype for t in taken.values() if t.is_floating_point()).most_common()
     if len(counts) < 2:
         return []
     names = {str(dtype).removeprefix("torch."): dtype for dtype, _ in counts}

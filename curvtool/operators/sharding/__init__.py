@@ -1,0 +1,1 @@
+"""Products of models whose parameters no rank holds as a whole."""
