@@ -109,6 +109,7 @@ class ComputeConfig:
         memory: bytes the run may use; None for 60 % of what is free.
         hvp: the way products are made.
         seed: of every random draw.
+        shard_params: whether ranks share out the parameters, too.
     """
 
     device: str = "auto"
@@ -116,6 +117,7 @@ class ComputeConfig:
     memory: int | None = None
     hvp: Way = "auto"
     seed: int = 0
+    shard_params: bool = False
 
 
 @final
@@ -372,5 +374,6 @@ def _anywhere(config: SpectrumConfig | TraceConfig | DiagConfig | DensityConfig)
     plain = _request(config)
     plain["compute"].pop("memory")
     plain["compute"].pop("device")
+    plain["compute"].pop("shard_params")
     plain.pop("max_hvps", None)
     return {n: str(value) if isinstance(value, Path) else value for n, value in plain.items()}

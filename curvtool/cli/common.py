@@ -6,7 +6,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -122,10 +122,15 @@ class Long(Common):
     save_every: str | None
     time_limit: str | None
     rank_timeout: str | None
+    shard_params: bool
 
     def __post_init__(self) -> None:
         """Refuse times that cannot be, before anything is opened."""
         self.save_seconds, self.limit_seconds, self.patience_seconds  # noqa: B018
+
+    def compute_config(self, hvp: Way = "auto") -> ComputeConfig:
+        """Where and how precisely; see `Common`."""
+        return replace(super().compute_config(hvp), shard_params=self.shard_params)
 
     @property
     def save_seconds(self) -> float:
@@ -189,6 +194,7 @@ def _shared_by_long(
     save_every: opt.SaveEvery = None,
     time_limit: opt.TimeLimit = None,
     rank_timeout: opt.RankTimeout = None,
+    shard_params: opt.ShardParams = False,
 ) -> None:
     """Never called: likewise, of commands whose runs can be continued."""
 

@@ -112,7 +112,7 @@ def continuation(
                 folder,
                 config,
                 loaded,
-                group.size,
+                _kind_of_parts(config, group),
                 progress.tell,
                 afresh=force and not common.resume,
                 force=force,
@@ -187,11 +187,17 @@ def forget_state(output: Path) -> None:
             Status(output).tell("done")
 
 
+def _kind_of_parts(config: Config, group: Group) -> str:
+    """In which parts vectors are saved: a state in others cannot be continued."""
+    ranks = "1 process" if group.size == 1 else f"{group.size} processes"
+    return f"{ranks} that share the parameters out" if config.compute.shard_params else ranks
+
+
 def _claim(
     folder: StateFolder,
     config: Config,
     loaded: Loaded,
-    ranks: int,
+    parts: str,
     tell: Tell,
     *,
     afresh: bool,
@@ -202,17 +208,17 @@ def _claim(
         "kind": config.kind,
         "request": dict(config.request()),
         "identity": dict(identity_of(loaded)),
-        "ranks": ranks,
+        "parts": parts,
     }
     there = folder.request
     if there is not None and not afresh:
         phrases = _what_differs(there, request)
-        if not phrases and there.get("ranks", 1) == ranks:
+        if not phrases and there.get("parts") == parts:
             return
         if not phrases:
             tell(
-                f"the saved state is of {there.get('ranks', 1)} processes that shared vectors out, "
-                f"and there are {ranks} now: this run starts afresh"
+                f"the saved state is of vectors on {there.get('parts')}, and these are on {parts} "
+                "now: this run starts afresh"
             )
         elif not force:
             raise InputError(

@@ -195,6 +195,14 @@ TimeLimit = Annotated[
         rich_help_panel=LONG,
     ),
 ]
+ShardParams = Annotated[
+    bool,
+    typer.Option(
+        "--shard-params",
+        help="Under torchrun or srun: no process ever holds all parameters.",
+        rich_help_panel=LONG,
+    ),
+]
 RankTimeout = Annotated[
     str | None,
     typer.Option(

@@ -52,7 +52,7 @@ def joined(launch: Launch | None, common: Long) -> Iterator[Group]:
         return
     from curvtool.distributed.group import Ranks
     from curvtool.distributed.watch import RankFailedError
-    from curvtool.pipeline.resources import choose_device
+    from curvtool.pipeline.devices import choose_device
 
     device = choose_device(common.compute_config().device, launch.local_rank)
     try:

@@ -187,7 +187,7 @@ def _loaded(config: Config, path: Path, group: Group) -> Loaded:
     from curvtool.pipeline import load
 
     with told_if_it_fails(path, group):
-        loaded = load(config, working_directory=Path.cwd())
+        loaded = load(config, working_directory=Path.cwd(), group=group)
         hashes = group.of_all(loaded.problem.hashes)
         for rank, theirs in enumerate(hashes):
             if theirs != hashes[0]:

@@ -30,6 +30,7 @@ _MEETING_SECONDS = 300.0
 _POLL_SECONDS = 5e-5
 _SLOWEST_POLL_SECONDS = 2e-3
 # torch 2.14 has renamed them.
+_set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
 _all_gather = getattr(dist, "all_gather_single", dist.all_gather_into_tensor)
 _reduce_scatter = getattr(dist, "reduce_scatter_single", dist.reduce_scatter_tensor)
 
@@ -145,7 +146,7 @@ class Ranks:
             self.watch.close()
             raise self.watch.broken(error) from error
         # From here on whoever waits is found out by `watch`.
-        dist.distributed_c10d._set_pg_timeout(_NEVER)
+        _set_timeout(_NEVER)
 
     @property
     def rank(self) -> int:

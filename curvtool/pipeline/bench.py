@@ -14,8 +14,9 @@ from curvtool.operators.memory import is_shortage
 from curvtool.operators.planning.comparison import compare_ways
 from curvtool.operators.planning.threads import choose_threads
 from curvtool.operators.ways.registry import WAYS
+from curvtool.pipeline.demand import Tell
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Tell, check_product, opened
+from curvtool.pipeline.preparing import check_product, opened_whole
 from curvtool.pipeline.records import (
     config_record,
     environment_record,
@@ -23,6 +24,7 @@ from curvtool.pipeline.records import (
     problem_record,
 )
 from curvtool.pipeline.resources import computing, within_memory
+from curvtool.pipeline.subject import measured
 from curvtool.problem.objective import Objective
 from curvtool.results import BenchRun, Outcome
 
@@ -48,7 +50,7 @@ def run_bench(config: BenchConfig, loaded: Loaded, *, tell: Tell = lambda _: Non
     began = time.perf_counter()
     seed = config.compute.seed
     with computing():
-        objective, _ = opened(config, loaded)
+        objective, _ = opened_whole(config, loaded)
         tell(f"evaluating the loss on {loaded.problem.examples:,} examples")
         evaluation = within_memory(objective, objective.evaluate, tell)
         busy = choose_threads(objective)
@@ -69,7 +71,7 @@ def run_bench(config: BenchConfig, loaded: Loaded, *, tell: Tell = lambda _: Non
             tell=tell,
         )
     return BenchRun(
-        problem=problem_record(config.problem, loaded.problem, objective, evaluation),
+        problem=problem_record(config.problem, loaded.problem, objective, measured(evaluation)),
         trials=comparison.trials,
         gradient_seconds=comparison.gradient_seconds,
         batches_timed=1,

@@ -7,11 +7,13 @@ from importlib.metadata import version
 
 from curvtool.config import SpectrumConfig
 from curvtool.environment import now
+from curvtool.pipeline.demand import Tell
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Tell, prepare
+from curvtool.pipeline.preparing import prepare
 from curvtool.pipeline.records import config_record, environment_record, problem_record
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.spectrum import sized_solve
+from curvtool.problem.objective import Objective
 from curvtool.results import CheckRun
 
 
@@ -33,10 +35,11 @@ def run_check(config: SpectrumConfig, loaded: Loaded, *, tell: Tell = lambda _: 
     began = time.perf_counter()
     with computing():
         sized = sized_solve(config, loaded)
+        assert isinstance(sized.objective, Objective)  # `check` runs in one process
         prepared = prepare(config, sized.objective, sized.memory, sized.demand, tell)
     objective = prepared.objective
     return CheckRun(
-        problem=problem_record(config.problem, loaded.problem, objective, prepared.evaluation),
+        problem=problem_record(config.problem, loaded.problem, objective, prepared.measured),
         plan=prepared.plan(seconds_per_product=None),
         preflight=prepared.preflight,
         config=config_record(config),

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from curvtool.errors import InputError
 from curvtool.operators.base import MeanOperator, SymmetricOperator
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.planning.planner import Planned
@@ -19,8 +20,15 @@ from curvtool.operators.recorded import Recorded, RecordedSum
 from curvtool.operators.restricted import RestrictedHessian
 from curvtool.operators.sharing import ShardedSum, Summed, SummedSum, shared_out
 from curvtool.operators.workers import Workers
-from curvtool.pipeline.preparing import Config, Demand, Prepared, Tell, prepare
+from curvtool.pipeline.demand import Demand, Tell
+from curvtool.pipeline.preparing import Config, Prepared, prepare
 from curvtool.pipeline.resources import within_memory
+from curvtool.pipeline.sharded import (
+    ShardedPrepared,
+    ShardedSubject,
+    decided,
+    ready_sharded,
+)
 from curvtool.pipeline.together import prepared_together
 from curvtool.problem.objective import Objective
 from curvtool.problem.wording import in_bytes
@@ -33,14 +41,14 @@ TO_ROUNDING = "the result will be that of an uninterrupted run to rounding, not 
 
 def ready(
     config: Config,
-    objective: Objective,
+    objective: Objective | ShardedSubject,
     memory: int,
     demand: Demand,
     tell: Tell,
     session: Session | None,
     *,
     began: str = "",
-) -> Prepared:
+) -> Prepared | ShardedPrepared:
     """Evaluate, check and plan, or take that over from an earlier run.
 
     Args:
@@ -59,11 +67,16 @@ def ready(
         InputError: when model, data or limits cannot be used.
         PreflightError: when the product is not that of a Hessian.
     """  # raised below
+    given = config.compute.memory
+    if isinstance(objective, ShardedSubject):
+        sharded = ready_sharded(objective, memory, demand, tell, seed=config.compute.seed)
+        if session is not None:
+            session.begin(lambda: {**decided(sharded, given), "started_from": began})
+        return sharded
     decisions = None if session is None else session.decisions
     if decisions is not None and decisions["device"] != str(objective.device):
         tell(f"continuing on {objective.device}, no longer on {decisions['device']}: {TO_ROUNDING}")
         decisions = None
-    given = config.compute.memory
 
     def made() -> Prepared:
         if decisions is None:
@@ -87,7 +100,7 @@ def ready(
 
 
 def recorded(
-    prepared: Prepared,
+    prepared: Prepared | ShardedPrepared,
     session: Session | None,
     *,
     block: tuple[str, Sequence[int]] | None = None,
@@ -103,9 +116,18 @@ def recorded(
 
     Returns:
         The operator; of several processes, their sum.
+
+    Raises:
+        InputError: for whole vectors or a block where parameters are shared out.
     """
     if block is None and not whole_vectors:
         return recorded_sum(prepared, session)
+    if isinstance(prepared, ShardedPrepared):
+        raise InputError(
+            "With --shard-params no rank has a whole vector, which this method or --per-layer "
+            "needs. Use --method lanczos or power for a spectrum, hutchinson for a trace, leave "
+            "--per-layer out of spectrum and density, or run without --shard-params."
+        )
     operator = prepared.planned.operator
     name, places = block or ("", ())
     made = operator if block is None else RestrictedHessian(operator, places)
@@ -120,8 +142,11 @@ def recorded(
     return Recorded(summed, session.recorder, f"{label}whole ")
 
 
-def recorded_sum(prepared: Prepared, session: Session | None) -> MeanOperator:
+def recorded_sum(prepared: Prepared | ShardedPrepared, session: Session | None) -> MeanOperator:
     """The same of the whole, which is a sum of terms; processes share its vectors out."""
+    if isinstance(prepared, ShardedPrepared):
+        hessian = prepared.objective.hessian
+        return hessian if session is None else RecordedSum(hessian, session.recorder)
     operator, whole = prepared.planned.operator, prepared.whole
     if session is None:
         return operator

@@ -20,12 +20,15 @@ from curvtool.config import DensityConfig
 from curvtool.errors import InputError
 from curvtool.operators.base import SymmetricOperator
 from curvtool.pipeline.continuing import ready, recorded
+from curvtool.pipeline.demand import Demand, Tell
 from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Prepared, Tell, opened
+from curvtool.pipeline.opening import opened
+from curvtool.pipeline.preparing import Prepared
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
-from curvtool.problem.objective import Objective
+from curvtool.pipeline.sharded import ShardedPrepared
+from curvtool.pipeline.subject import Subject
 from curvtool.problem.wording import in_bytes
 from curvtool.results import DensityEstimate, DensityRun, FloatArray, SpectralFunction
 from curvtool.resuming.session import Session
@@ -99,7 +102,7 @@ def run_density(
 
 
 def _blocks(
-    prepared: Prepared, layers: dict[str, list[int]], session: Session | None
+    prepared: Prepared | ShardedPrepared, layers: dict[str, list[int]], session: Session | None
 ) -> Iterator[tuple[str, SymmetricOperator]]:
     if not layers:
         yield "", recorded(prepared, session)
@@ -120,7 +123,7 @@ def _functions(config: DensityConfig, found: DensityEstimate) -> Iterator[Spectr
 
 
 def _demand(
-    config: DensityConfig, objective: Objective, memory: int, sizes: Sequence[int]
+    config: DensityConfig, objective: Subject, memory: int, sizes: Sequence[int]
 ) -> tuple[bool, Demand]:
     """Whether bases are kept orthogonal, and what the estimates of matrices of such sizes take."""
     number = objective.dtype.itemsize

@@ -10,9 +10,10 @@ from curvtool.algorithms.estimation import Report, silent
 from curvtool.algorithms.space import space_of
 from curvtool.config import DiagConfig
 from curvtool.pipeline.continuing import ready, recorded, recorded_sum
+from curvtool.pipeline.demand import Tell
 from curvtool.pipeline.layers import layers_of
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Tell, opened
+from curvtool.pipeline.opening import opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.trace import SURELY_DENSE, as_rows, demand_of
@@ -57,7 +58,8 @@ def run_diag(
             seed=config.compute.seed,
             noise=prepared.preflight.noise,
         )
-        dense = objective.size <= min(SURELY_DENSE, config.max_hvps)
+        few = objective.size <= min(SURELY_DENSE, config.max_hvps)
+        dense = few and not config.compute.shard_params
         tell("estimating the diagonal")
         if dense:
             operator = recorded(prepared, session, whole_vectors=True)

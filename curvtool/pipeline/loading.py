@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, final
 
 import torch
+from torch import nn
 
 from curvtool.config import ComputeConfig, ProblemConfig
+from curvtool.distributed.alone import Alone
+from curvtool.distributed.group import Group
 from curvtool.environment import digest
 from curvtool.operators.memory import default_memory
-from curvtool.problem.loading import LoadedProblem, ProblemRequest, load_problem
+from curvtool.operators.sharding.loading import load_sharded
+from curvtool.operators.sharding.placing import ShardedModule
+from curvtool.pipeline.devices import DTYPES, choose_device
+from curvtool.pipeline.sharded import ShardedModel, require_shardable
+from curvtool.problem.checkpoint import Checkpoint, tensors_sha256
+from curvtool.problem.checkpoint.weights import Loaded as Weights
+from curvtool.problem.loading import LoadedProblem, Placed, ProblemRequest, load_problem
+from curvtool.problem.seeding import seeded
 
 
 class Config(Protocol):
@@ -45,14 +55,16 @@ class Loaded:
 
     problem: LoadedProblem
     request: str  # SHA-256 of what decides the result
+    sharded: ShardedModel | None = None  # where ranks share out the parameters
 
 
-def load(config: Config, *, working_directory: Path) -> Loaded:
+def load(config: Config, *, working_directory: Path, group: Group | None = None) -> Loaded:
     """Read checkpoint, data and spec.
 
     Args:
         config: the run.
         working_directory: what relative paths are relative to.
+        group: the processes that compute together.
 
     Returns:
         The problem with the digest of the request.
@@ -61,6 +73,7 @@ def load(config: Config, *, working_directory: Path) -> Loaded:
         InputError: for whatever cannot be used.
     """
     p = config.problem
+    placing = _Placing(config, group or Alone()) if config.compute.shard_params else None
     problem = load_problem(
         ProblemRequest(
             checkpoint=p.checkpoint,
@@ -82,7 +95,8 @@ def load(config: Config, *, working_directory: Path) -> Loaded:
             average=p.weights == "ema",
             partial=p.partial,
             working_directory=working_directory,
-        )
+        ),
+        placing,
     )
     decided = {
         "kind": config.kind,
@@ -90,4 +104,46 @@ def load(config: Config, *, working_directory: Path) -> Loaded:
         "hashes": problem.hashes,
         "spec": problem.spec.as_dict(),
     }
-    return Loaded(problem, digest(decided))
+    return Loaded(problem, digest(decided), None if placing is None else placing.model)
+
+
+@final
+class _Placing:
+    """Shares a model out over ranks as it is read.
+
+    Attributes:
+        model: once it is there.
+    """
+
+    def __init__(self, config: Config, group: Group) -> None:
+        require_shardable(config.problem, config.compute)
+        self._config, self._group = config, group
+        self.model: ShardedModel | None = None
+
+    def __call__(
+        self, build: Callable[[], nn.Module], checkpoint: Checkpoint, model: str
+    ) -> Placed:
+        compute = self._config.compute
+        device = choose_device(compute.device, self._group.local_rank)
+
+        def loaded(dtype: torch.dtype) -> tuple[ShardedModule, Weights]:
+            return load_sharded(
+                build,
+                checkpoint,
+                self._group,
+                model=model,
+                device=device,
+                dtype=dtype,
+                patterns=self._config.problem.params,
+            )
+
+        sharded, weights = loaded(DTYPES[compute.dtype])
+
+        def twin() -> ShardedModule:
+            with seeded(compute.seed):
+                return loaded(torch.float64)[0]
+
+        self.model = ShardedModel(sharded, twin)
+        # One rank reads all of it, and holds none of it.
+        digest = self._group.from_first(lambda: tensors_sha256(weights.tensors))
+        return Placed(module=sharded.module, notes=weights.notes, tensors_sha256=digest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, final
 
@@ -21,8 +20,11 @@ from curvtool.operators.planning.planner import Planned, plan_products
 from curvtool.operators.planning.threads import choose_threads
 from curvtool.operators.preflight import EXAMPLES, ROUGHLY_ALLOWED, preflight
 from curvtool.operators.ways.registry import way_named
+from curvtool.pipeline.demand import Demand, Tell
+from curvtool.pipeline.devices import choose_device
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.resources import choose_device, make_objective, within_memory
+from curvtool.pipeline.resources import make_objective, within_memory
+from curvtool.pipeline.subject import Measured, measured
 from curvtool.problem.objective import Evaluation, Objective
 from curvtool.problem.wording import first_line
 from curvtool.results import Plan, Preflight
@@ -36,28 +38,6 @@ _EXAMPLES_PER_PRODUCT = 0.0004
 _LEAST_EXAMPLES = 2
 # Statistics of a batch of two are ill-conditioned.
 _LEAST_COUPLED = 4
-
-Tell = Callable[[str], None]
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Demand:
-    """What a solve takes, as far as it is known beforehand.
-
-    Attributes:
-        products: over the whole dataset: a guess, since the spectrum decides.
-        basis_bytes: memory of the vectors that it keeps.
-        vector_bytes: of the vectors beside them.
-        blocks: whether it multiplies many vectors at once.
-        rows: vectors of the basis that a product's result is orthogonalised against, on average.
-    """
-
-    products: int
-    basis_bytes: int
-    vector_bytes: int
-    blocks: bool = False
-    rows: int = 0
 
 
 @final
@@ -115,6 +95,11 @@ class Prepared:
     halvings: int = 0
     whole: Whole | None = None
 
+    @property
+    def measured(self) -> Measured:
+        """The objective's value at the checkpoint."""
+        return measured(self.evaluation)
+
     def plan(self, *, seconds_per_product: float | None, hvps: float = 0.0) -> Plan:
         """The record of how products are made; seconds and count as they turned out."""
         operator, planned = self.planned.operator, self.planned
@@ -152,7 +137,9 @@ class Config(Protocol):
         ...
 
 
-def opened(config: Config, loaded: Loaded, session: Session | None = None) -> tuple[Objective, int]:
+def opened_whole(
+    config: Config, loaded: Loaded, session: Session | None = None
+) -> tuple[Objective, int]:
     """The objective of a run, not evaluated yet, and the bytes that the run may use.
 
     Args:
@@ -167,7 +154,7 @@ def opened(config: Config, loaded: Loaded, session: Session | None = None) -> tu
         InputError: for a device that is not there.
     """  # raised below
     device = choose_device(config.compute.device, session.group.local_rank if session else 0)
-    memory = config.compute.memory or _memory(device, session)
+    memory = config.compute.memory or memory_of(device, session)
     if session is not None:  # what depends on it is to be the same everywhere
         memory = min(session.group.of_all(memory))
     group = Alone() if session is None else session.group
@@ -177,8 +164,8 @@ def opened(config: Config, loaded: Loaded, session: Session | None = None) -> tu
     return made, memory
 
 
-def _memory(device: torch.device, session: Session | None) -> int:
-    """Bytes that a run may use where it is told none."""
+def memory_of(device: torch.device, session: Session | None) -> int:
+    """Bytes that a run may use where it is told none, as an earlier process found them."""
     here = session.group.local_size if session is not None and device.type == "cpu" else 1
     now = default_memory(device) // here
     then = session.decisions if session is not None else None

@@ -15,15 +15,16 @@ from curvtool.config import ProblemConfig
 from curvtool.environment import describe_environment, now
 from curvtool.pipeline.loading import Config, Loaded
 from curvtool.pipeline.preparing import Prepared, Whole
+from curvtool.pipeline.sharded import ShardedPrepared
+from curvtool.pipeline.subject import Measured, Subject
 from curvtool.problem.loading import LoadedProblem
-from curvtool.problem.objective import Evaluation, Objective
 from curvtool.results import ParameterEntry, ProblemSummary
 
 
 def solve_record(
     config: Config,
     loaded: Loaded,
-    prepared: Prepared,
+    prepared: Prepared | ShardedPrepared,
     *,
     began: float,
     seconds: float,
@@ -45,7 +46,7 @@ def solve_record(
     objective = prepared.objective
     return {
         "problem": problem_record(
-            config.problem, loaded.problem, objective, prepared.evaluation, prepared.whole
+            config.problem, loaded.problem, objective, prepared.measured, prepared.whole
         ),
         "plan": prepared.plan(seconds_per_product=seconds / max(1.0, hvps), hvps=hvps),
         "preflight": prepared.preflight,
@@ -77,15 +78,15 @@ def environment_record(loaded: Loaded, device: torch.device) -> Mapping[str, Any
 def problem_record(
     config: ProblemConfig,
     problem: LoadedProblem,
-    objective: Objective,
-    evaluation: Evaluation,
+    objective: Subject,
+    measured: Measured,
     whole: Whole | None = None,
 ) -> ProblemSummary:
     """What was differentiated, and its value at the checkpoint."""
     notes = [*problem.notes, *objective.notes]
-    if evaluation.uses_attention:
+    if measured.uses_attention:
         notes.append("Attention runs on the math kernel: fused ones have no second derivative.")
-    score = evaluation.score
+    score = measured.score
     return ProblemSummary(
         checkpoint=problem.checkpoint,
         model=problem.spec.model.build,
@@ -95,8 +96,8 @@ def problem_record(
         num_examples=whole.examples if whole else objective.num_examples,
         num_batches=whole.batches if whole else objective.num_batches,
         total_weight=whole.total_weight if whole else objective.total_weight,
-        loss_value=evaluation.loss,
-        gradient_norm=float(evaluation.gradient_P.double().norm()),
+        loss_value=measured.loss,
+        gradient_norm=measured.gradient_norm,
         accuracy=score.accuracy,
         rmse=None if score.fit is None else score.fit.rmse,
         target_std=None if score.fit is None else score.fit.target_std,
@@ -106,7 +107,7 @@ def problem_record(
     )
 
 
-def parameter_records(objective: Objective) -> tuple[ParameterEntry, ...]:
+def parameter_records(objective: Subject) -> tuple[ParameterEntry, ...]:
     """The map from the flat vector to named tensors."""
     layout = objective.layout
     return tuple(

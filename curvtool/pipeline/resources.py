@@ -10,10 +10,10 @@ import torch
 
 from curvtool.config import ComputeConfig, ProblemConfig
 from curvtool.distributed.group import Group
-from curvtool.errors import InputError
 from curvtool.operators.heap import kept_heap
 from curvtool.operators.memory import is_shortage
 from curvtool.operators.planning.threads import restored_threads
+from curvtool.pipeline.devices import DTYPES
 from curvtool.problem.denormals import flushed_denormals
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Objective
@@ -21,7 +21,6 @@ from curvtool.problem.sharing import shared_out
 from curvtool.problem.twice import full_precision
 from curvtool.problem.unused import skip_unused
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _Result = TypeVar("_Result")
 
 
@@ -30,37 +29,6 @@ def computing() -> Iterator[None]:
     """Settings of the process for the time of a run; restored at its end."""
     with full_precision(), flushed_denormals(), restored_threads(), kept_heap():
         yield
-
-
-def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of a name, `auto` for a GPU where there is one.
-
-    Args:
-        name: `auto`, `cpu`, `cuda` or `cuda:N`.
-        local_rank: of the process on its machine: each takes a GPU of its own under `auto` and
-            `cuda`, and GPUs in turns where there are fewer.
-
-    Returns:
-        The device.
-
-    Raises:
-        InputError: for a GPU that is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and torch.cuda.device_count():
-        name = f"cuda:{local_rank % torch.cuda.device_count()}"
-    if name.startswith("cuda"):
-        count = torch.cuda.device_count()
-        index = int(name.partition(":")[2] or 0)
-        if index >= count:
-            raise InputError(
-                f"--device {name} needs a GPU{' of that number' if count else ''}; torch sees "
-                f"{count or 'none'} here. "
-                "Use --device cpu, or install a torch build with CUDA support."
-            )
-        return torch.device("cuda", index)
-    return torch.device("cpu")
 
 
 def make_objective(
@@ -100,7 +68,7 @@ def make_objective(
         batches,
         places=places,
         device=device,
-        dtype=_DTYPES[compute.dtype],
+        dtype=DTYPES[compute.dtype],
         patterns=config.params,
         weight_decay=config.weight_decay,
         train_mode=config.train_mode,

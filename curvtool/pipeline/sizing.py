@@ -11,7 +11,7 @@ from curvtool.algorithms.dense import DENSE_LIMIT
 from curvtool.algorithms.lanczos import default_basis
 from curvtool.config import BASIS_ABOVE_K, DEFAULT_TOP_K, SpectrumConfig
 from curvtool.errors import InputError
-from curvtool.problem.objective import Objective
+from curvtool.pipeline.subject import Subject
 from curvtool.problem.wording import in_bytes
 
 # Vectors of P numbers that a solve and a product hold beside the basis.
@@ -86,7 +86,7 @@ class Room:
 
 
 def share_memory(
-    config: SpectrumConfig, objective: Objective, k: int, method: str, memory: int
+    config: SpectrumConfig, objective: Subject, k: int, method: str, memory: int
 ) -> Room:
     """Divide the memory: parameters and vectors first, then the basis, the rest for graphs.
 

@@ -18,10 +18,12 @@ from curvtool.algorithms.space import space_of
 from curvtool.algorithms.warm import warm_start
 from curvtool.config import SpectrumConfig
 from curvtool.pipeline.continuing import ready, recorded
+from curvtool.pipeline.demand import Demand, Tell
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened
+from curvtool.pipeline.opening import opened
 from curvtool.pipeline.records import parameter_records, solve_record
 from curvtool.pipeline.resources import computing
+from curvtool.pipeline.sharded import ShardedSubject
 from curvtool.pipeline.sizing import average_rows, expected_products, pairs_and_method, share_memory
 from curvtool.problem.objective import Objective
 from curvtool.results import EigenPairs, FloatArray, ParameterEntry, SpectrumRun
@@ -60,7 +62,7 @@ class Neighbour:
 class SizedSolve:
     """A solve of which P is known: what is to be done, and what it takes."""
 
-    objective: Objective
+    objective: Objective | ShardedSubject
     memory: int
     k: int
     method: str
@@ -86,6 +88,8 @@ def sized_solve(
     """  # raised below
     objective, memory = opened(config, loaded, session)
     k, method = pairs_and_method(config, objective.size)
+    if config.compute.shard_params and config.method == "auto" and not config.all_pairs:
+        method = "lanczos"  # the matrix takes whole vectors
     room = share_memory(config, objective, k, method, memory)
     products = expected_products(method, k, objective.size, config.max_hvps)
     demand = Demand(

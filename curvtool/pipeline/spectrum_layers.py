@@ -11,13 +11,14 @@ from curvtool.algorithms.settings import EigenSettings, Report, silent
 from curvtool.config import DEFAULT_TOP_K, SpectrumConfig
 from curvtool.errors import InputError
 from curvtool.pipeline.continuing import ready, recorded
+from curvtool.pipeline.demand import Demand, Tell
 from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Tell, opened
+from curvtool.pipeline.opening import opened
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sizing import WORKING_VECTORS, expected_products
-from curvtool.problem.objective import Objective
+from curvtool.pipeline.subject import Subject
 from curvtool.problem.wording import in_bytes
 from curvtool.results import BlockSpectra, EigenPairs, SpectrumBlocksRun
 from curvtool.resuming.session import Session
@@ -97,7 +98,7 @@ def _pairs_and_method(config: SpectrumConfig, size: int) -> tuple[int, str]:
     return k, "dense" if few and config.method == "auto" else "lanczos"
 
 
-def _demand(config: SpectrumConfig, objective: Objective, memory: int, sizes: list[int]) -> Demand:
+def _demand(config: SpectrumConfig, objective: Subject, memory: int, sizes: list[int]) -> Demand:
     number = objective.dtype.itemsize
     basis = products = 0
     for size in sizes:

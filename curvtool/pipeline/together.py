@@ -10,7 +10,8 @@ import torch
 
 from curvtool.distributed.group import Group, shared_sum
 from curvtool.operators.ways.registry import way_named
-from curvtool.pipeline.preparing import Prepared, Tell, Whole, with_kinks
+from curvtool.pipeline.demand import Tell
+from curvtool.pipeline.preparing import Prepared, Whole, with_kinks
 from curvtool.problem.objective import Evaluation, Objective
 
 Decisions = Mapping[str, Any]

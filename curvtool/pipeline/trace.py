@@ -19,12 +19,15 @@ from curvtool.algorithms.space import space_of
 from curvtool.config import DiagConfig, TraceConfig
 from curvtool.errors import InputError
 from curvtool.pipeline.continuing import ready, recorded, recorded_sum
+from curvtool.pipeline.demand import Demand, Tell
 from curvtool.pipeline.layers import layers_of
 from curvtool.pipeline.loading import Loaded
-from curvtool.pipeline.preparing import Demand, Prepared, Tell, opened
+from curvtool.pipeline.opening import opened
+from curvtool.pipeline.preparing import Prepared
 from curvtool.pipeline.records import solve_record
 from curvtool.pipeline.resources import computing
-from curvtool.problem.objective import Objective
+from curvtool.pipeline.sharded import ShardedPrepared
+from curvtool.pipeline.subject import Subject
 from curvtool.problem.wording import in_bytes
 from curvtool.results import Outcome, TraceEstimate, TraceRun
 from curvtool.resuming.session import Session
@@ -109,7 +112,7 @@ def _weighted(estimate: TraceEstimate, term_shares: Sequence[float]) -> TraceEst
 
 def _estimate(
     config: TraceConfig,
-    prepared: Prepared,
+    prepared: Prepared | ShardedPrepared,
     session: Session | None,
     settings: TraceSettings,
     vectors: Tensor | None,
@@ -122,7 +125,9 @@ def _estimate(
         return exact_trace(whole, settings, report=report)
 
     if config.method == "dense" or (
-        config.method == "auto" and min(SURELY_DENSE, config.max_hvps) >= P
+        config.method == "auto"
+        and not config.compute.shard_params
+        and min(SURELY_DENSE, config.max_hvps) >= P
     ):
         return exactly()
     operator = recorded_sum(prepared, session)
@@ -137,7 +142,12 @@ def _estimate(
     found = hutchinson(operator, most, vectors=vectors, report=report)
     found = _weighted(found, operator.term_shares)
     spent = int(found.hvps)
-    if not auto or found.outcome is Outcome.CONVERGED or spent + P > config.max_hvps:
+    if (
+        config.compute.shard_params
+        or not auto
+        or found.outcome is Outcome.CONVERGED
+        or spent + P > config.max_hvps
+    ):
         return found
     exact = exactly()
     return replace(
@@ -148,14 +158,17 @@ def _estimate(
     )
 
 
-def most_vectors(memory: int, objective: Objective) -> int:
+def most_vectors(memory: int, objective: Subject) -> int:
     """Vectors of P numbers that deflation or a sketch may hold."""
     vector = objective.size * objective.dtype.itemsize
     return max(LEAST_VECTORS, min(MOST_VECTORS, int(SHARE_OF_VECTORS * memory / vector)))
 
 
 def demand_of(
-    config: TraceConfig | DiagConfig, objective: Objective, memory: int, vectors: int
+    config: TraceConfig | DiagConfig,
+    objective: Subject,
+    memory: int,
+    vectors: int,
 ) -> Demand:
     """What an estimate takes.
 
@@ -188,7 +201,7 @@ def demand_of(
     )
 
 
-def as_rows(directions: Any, objective: Objective, *, max_hvps: int, passes: int) -> Tensor | None:
+def as_rows(directions: Any, objective: Subject, *, max_hvps: int, passes: int) -> Tensor | None:
     """Directions from a file on the device, in the objective's dtype.
 
     Args:

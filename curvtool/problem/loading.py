@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
@@ -121,11 +122,31 @@ class LoadedProblem:
         return sum(batch.examples for batch in self.batches)
 
 
-def load_problem(request: ProblemRequest) -> LoadedProblem:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Placed:
+    """A module with its weights, wherever these are.
+
+    Attributes:
+        module: with its weights.
+        notes: on what was read.
+        tensors_sha256: of the weights.
+    """
+
+    module: nn.Module
+    notes: list[str]
+    tensors_sha256: str
+
+
+Place = Callable[[Callable[[], nn.Module], Checkpoint, str], Placed]
+
+
+def load_problem(request: ProblemRequest, place: Place | None = None) -> LoadedProblem:
     """Load everything that the request names, what is cheap to refuse first.
 
     Args:
         request: what the user asks for.
+        place: builds the module and gives it its weights, told how the spec names it; None for a
+            whole module here.
 
     Returns:
         The problem. Generators of random numbers are left as they were.
@@ -147,10 +168,13 @@ def load_problem(request: ProblemRequest) -> LoadedProblem:
     with seeded(request.seed):
         build = _build_of(spec, checkpoint)
         read = resolve_data(spec.data, allowance)
-        module = build_model(spec.model, build)
-        loaded = load_weights(module, checkpoint, spec.model.build, partial=request.partial)
+        made = partial(build_model, spec.model, build)
+        if place is None:
+            placed = _placed_here(made, checkpoint, spec.model.build, partly=request.partial)
+        else:
+            placed = place(made, checkpoint, spec.model.build)
         source = read()
-        notes = [*loaded.notes, *vocabulary_notes(module, source.vocabulary)]
+        notes = [*placed.notes, *vocabulary_notes(placed.module, source.vocabulary)]
         data = make_batches(
             source,
             batch_size=request.batch_size,
@@ -162,18 +186,26 @@ def load_problem(request: ProblemRequest) -> LoadedProblem:
             allowance=allowance,
         )
     return LoadedProblem(
-        module=module,
+        module=placed.module,
         batches=data.batches,
         loss=loss,
         spec=spec,
         checkpoint=str(request.checkpoint),
         hashes={
             "checkpoint_sha256": files_sha256(checkpoint.files),
-            "tensors_sha256": tensors_sha256(loaded.tensors),
+            "tensors_sha256": placed.tensors_sha256,
             "data_sha256": data.sha256,
         },
         notes=[*notes, *data.notes],
     )
+
+
+def _placed_here(
+    build: Callable[[], nn.Module], checkpoint: Checkpoint, model: str, *, partly: bool
+) -> Placed:
+    module = build()
+    loaded = load_weights(module, checkpoint, model, partial=partly)
+    return Placed(module=module, notes=loaded.notes, tensors_sha256=tensors_sha256(loaded.tensors))
 
 
 def _build_of(spec: ProblemSpec, checkpoint: Checkpoint) -> Build:

@@ -28,7 +28,9 @@ RUNS = {
     "diag": ("diag", str(MLP), *SMALL, "--rel-err", "0.3", "--weight-decay", "0.01"),
     "cnn": ("spectrum", str(CHECKPOINTS / "digits_cnn.pt"), *SMALL, "-k", "3"),
 }
-FOUR = ("lanczos", "trace")
+FOUR = ("lanczos",)
+# With parameters shared out, held against the same without.
+SHARDED = {"lanczos": (2, 4), "trace": (2,), "cnn": (2,)}
 # Sums of P numbers round in another order, by some 1e-15; restarts and probes carry that on.
 ALIKE = 1e-10
 FIGURES = {
@@ -81,6 +83,14 @@ def same_for_any_number() -> None:
         for ranks, file in files.items():
             found = apart(files[1], file)
             assert found <= ALIKE, (name, ranks, found)
+    for name, all_ranks in SHARDED.items():
+        for ranks in all_ranks:
+            file = Path(f"{name}.{ranks}.sharded.h5")
+            arguments = (*RUNS[name], "--shard-params", "-o", str(file))
+            codes = ended(forked(arguments, ranks=ranks))
+            assert set(codes) == {ExitCode.DONE}, (name, ranks, codes, words())
+            found = apart(Path(f"{name}.1.h5"), file)
+            assert found <= ALIKE, (name, ranks, found)
     with h5py.File("lanczos.4.h5") as file:
         plan = json.loads(str(file.attrs["plan"]))
         size = file["eigenvectors"].shape[1]
@@ -122,6 +132,20 @@ def lost_ranks_are_named() -> None:
         assert apart(Path("lanczos.2.h5"), Path(name)) == 0.0
 
 
+def sharded_runs_go_on() -> None:
+    """An interrupted run of shared parameters ends with the bits of one that was not."""
+    arguments = (*RUNS["lanczos"], "--shard-params", "-o", "cut.h5", "--save-every", "0")
+    for limit in ("2s", "1000s"):
+        codes = set(ended(forked((*arguments, "--time-limit", limit), ranks=2)))
+        if codes == {ExitCode.DONE}:
+            break
+        assert codes == {ExitCode.INTERRUPTED}, (codes, words())
+    assert apart(Path("lanczos.2.sharded.h5"), Path("cut.h5")) == 0.0
+    wrong = (*RUNS["eigsh"], "--shard-params", "-o", "whole.h5")
+    assert set(ended(forked(wrong, ranks=2))) == {ExitCode.UNUSABLE_INPUT}, words()
+    assert words().count("no rank has a whole vector") == 1, words()
+
+
 def one_sentence_for_all() -> None:
     """A rank's error ends all of them; it is said once."""
     wrong = (*RUNS["lanczos"], "-o", "wrong.h5", "--batch-size", "1", "--max-examples", "1")
@@ -135,6 +159,7 @@ def main() -> None:
     """Run all."""
     catch_signals()
     same_for_any_number()
+    sharded_runs_go_on()
     lost_ranks_are_named()
     one_sentence_for_all()
     sys.stdout.write("alike\n")

@@ -20,7 +20,7 @@ def test_twenty_runs_that_are_killed_end_with_the_same_bits(tmp_path: Path) -> N
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=900,
     )
     assert ended.returncode == 0, ended.stderr
     killed, terminated = map(int, ended.stdout.split())

@@ -18,7 +18,7 @@ def test_ranks_compute_the_same_and_end_together(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=500,
+        timeout=900,
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout == "alike\n"

@@ -199,11 +199,11 @@ def _loss_only(config: Any, loaded: Any, **_: Any) -> Any:
     """In the place of the checks and the plan, which take most of the time and read no file."""
     import typer
 
-    from curvtool.pipeline.preparing import opened
+    from curvtool.pipeline.preparing import opened_whole
     from curvtool.pipeline.resources import computing
 
     with computing():
-        objective, _memory = opened(config, loaded)
+        objective, _memory = opened_whole(config, loaded)
         objective.evaluate()
     raise typer.Exit(0)
 

@@ -126,6 +126,11 @@ class ShardedHessian:
         return len(self._active)
 
     @property
+    def total_weight(self) -> float:
+        """Denominator of the mean."""
+        return self._total
+
+    @property
     def term_shares(self) -> list[float]:
         """Shares of the batches' weights in the sum of them."""
         return [self._weights[index] / self._total for index in self._active]

@@ -14,7 +14,7 @@ from curvtool.distributed.group import Group
 from curvtool.errors import InputError
 from curvtool.operators.sharding.placing import ShardedModule, shard
 from curvtool.problem.checkpoint import Checkpoint
-from curvtool.problem.checkpoint.weights import fitting_weights
+from curvtool.problem.checkpoint.weights import Loaded, fitting_weights
 from curvtool.problem.cures import cured
 from curvtool.problem.emptying import parameters_without_numbers
 from curvtool.problem.wording import listed
@@ -30,7 +30,7 @@ def load_sharded(
     dtype: torch.dtype,
     patterns: Sequence[str] = (),
     train_mode: bool = False,
-) -> tuple[ShardedModule, list[str]]:
+) -> tuple[ShardedModule, Loaded]:
     """Build a model without numbers, and read this rank's pieces of them.
 
     Files of safetensors and of torch.save (zip) are mapped, so that of what other ranks hold
@@ -47,8 +47,8 @@ def load_sharded(
         train_mode: whether the model runs in train mode.
 
     Returns:
-        The module, and notes. Memory is this rank's pieces, and while the model is built its
-        largest parameter.
+        The module, and what was read: tensors that are mapped, and notes. Memory is this rank's
+        pieces, and while the model is built its largest parameter.
 
     Raises:
         InputError: for weights that do not fit or are not finite, or where the model makes a
@@ -77,7 +77,7 @@ def load_sharded(
         source=numbers,
     )
     _require_finite(sharded, checkpoint)
-    return sharded, loaded.notes
+    return sharded, loaded
 
 
 def _require_finite(sharded: ShardedModule, checkpoint: Checkpoint) -> None:
