@@ -18,6 +18,8 @@ Accuracy = Literal["values", "vectors"]
 Certify = Literal["combinations", "full"]
 Weights = Literal["model", "ema"]
 DType = Literal["float32", "float64"]
+BasisDevice = Literal["auto", "cpu", "disk"]
+BasisDType = Literal["auto", "bfloat16"]
 Way = Literal[
     "auto",
     "retained-graph",
@@ -135,6 +137,8 @@ class SpectrumConfig:
     tol: float = DEFAULT_TOL["values"]
     max_hvps: int = DEFAULT_MAX_HVPS
     basis: int | None = None
+    basis_device: BasisDevice = "auto"
+    basis_dtype: BasisDType = "auto"
     certify: Certify = "combinations"
     vectors: bool = False
     momentum: float = 0.0
@@ -174,6 +178,8 @@ class SpectrumConfig:
             )
         if self.basis is not None and self.method in {"dense", "power", "eigsh", "lobpcg"}:
             raise UsageError(f"--basis belongs to Lanczos; --method {self.method} has none.")
+        if self.basis_dtype == "bfloat16" and self.compute.dtype != "float32":
+            raise UsageError("--basis-dtype bfloat16 is computed with in float32; leave one out.")
         if self.momentum and self.method != "power":
             raise UsageError("--momentum belongs to --method power; add it, or leave momentum out.")
         if self.certify == "full" and self.method not in {"auto", "lanczos"}:
@@ -188,6 +194,7 @@ class SpectrumConfig:
         plain = _anywhere(self)
         plain["top_k"] = None if self.all_pairs else self.top_k or DEFAULT_TOP_K
         plain.pop("basis")
+        plain.pop("basis_device")
         return plain
 
 

@@ -15,7 +15,6 @@ import torch
 from scipy.special import erfinv
 from torch import Tensor
 
-from curvtool.algorithms.linalg import combination
 from curvtool.algorithms.space import space_of
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
@@ -69,9 +68,9 @@ def recurrence_defect(
     for _ in range(combinations):
         c_k = generator.standard_normal(len(theta_k))
         s_n = S_nk @ c_k
-        z_P = combination(V_nP, torch.from_numpy(s_n))
+        z_P = space.combination(V_nP, torch.from_numpy(s_n))
         defect_P = operator.matvec(z_P)
-        defect_P = defect_P - combination(V_nP, torch.from_numpy(S_nk @ (theta_k * c_k)))
+        defect_P = defect_P - space.combination(V_nP, torch.from_numpy(S_nk @ (theta_k * c_k)))
         defect_P = defect_P - residual(s_n)
         worst = max(worst, float(space.norm(defect_P)))
     return enlargement(combinations) * worst

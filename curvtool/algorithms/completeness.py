@@ -16,8 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from curvtool.algorithms.linalg import combination
-from curvtool.algorithms.space import space_of
+from curvtool.algorithms.space import Space, space_of
 from curvtool.operators.base import SymmetricOperator
 from curvtool.results import FloatArray
 
@@ -103,7 +102,7 @@ def probe(
     scale = float(np.abs(seen.theta).max(initial=0))
     for j in range(steps):
         scratch[j] = v_P
-        w_P = operator.matvec(scratch[j])
+        w_P = operator.matvec(scratch[j].to(dtype=operator.dtype, device=operator.device))
         w_P, along_seen = space.orthogonalized(seen.rows, w_P)
         w_P, along_new = space.orthogonalized(scratch[: j + 1], w_P)
         w_P, again = space.orthogonalized(seen.rows, w_P)
@@ -115,7 +114,7 @@ def probe(
         over = (theta > high) | (theta < low)
         done = j + 1
         if int(over.sum()) > known:
-            news = _newest(S, over, n, scratch[:done])
+            news = _newest(space, S, over, n, scratch[:done])
             return ProbeResult(news, ~uncrowded, None, done)
         if numbers[-1] <= 10 * torch.finfo(w_P.dtype).eps * scale:
             break
@@ -126,11 +125,11 @@ def probe(
     inside = distance + rho < seen.gap[:, None]
     crowded = inside.sum(axis=1) > 1  # one value inside is the listed one itself
     neighbours = inside[crowded].any(axis=0)
-    neighbour = _newest(S, neighbours, n, scratch[:done]) if crowded.any() else None
+    neighbour = _newest(space, S, neighbours, n, scratch[:done]) if crowded.any() else None
     return ProbeResult(None, crowded, neighbour, done)
 
 
-def _newest(S: FloatArray, among: NDArray[np.bool_], n: int, new_P: Tensor) -> Tensor:
+def _newest(space: Space, S: FloatArray, among: NDArray[np.bool_], n: int, new_P: Tensor) -> Tensor:
     """The new part of that Ritz vector, among some, which lies most in the new rows."""
     share = np.where(among, np.linalg.norm(S[n:], axis=0), -1.0)
-    return combination(new_P, torch.from_numpy(S[n:, int(np.argmax(share))].copy()))
+    return space.combination(new_P, torch.from_numpy(S[n:, int(np.argmax(share))].copy()))

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from curvtool.algorithms.basis import BasisPlace
 from curvtool.algorithms.linalg import rotate_rows
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError, PreflightError
@@ -46,11 +47,15 @@ class _Pending:
 class KrylovDecomposition:
     """The state of a Lanczos solve; memory is m + b + 3 vectors of P numbers."""
 
-    def __init__(self, operator: SymmetricOperator, *, limit: int) -> None:
+    def __init__(
+        self, operator: SymmetricOperator, *, limit: int, place: BasisPlace | None = None
+    ) -> None:
         self.operator = operator
         self.space = space_of(operator)
         self.limit = min(limit, operator.size)
-        self.basis = self.space.empty(self.limit)
+        self.basis = (place or BasisPlace()).rows(
+            self.limit, self.space.local, operator.dtype, operator.device
+        )
         self.size = 0
         self.pending: list[_Pending] = []
         self.scale = 0.0  # largest |A v| seen over unit vectors: a lower bound of |A|
@@ -83,6 +88,15 @@ class KrylovDecomposition:
     def full(self) -> bool:
         """Whether the basis has no room for another row."""
         return self.size == self.limit
+
+    @property
+    def rounded(self) -> bool:
+        """Whether rows are stored in fewer digits than they are computed with."""
+        return self.basis.dtype != self.operator.dtype
+
+    def row(self, n: int) -> Tensor:
+        """A row as a vector of the operator."""
+        return self.basis[n].to(dtype=self.operator.dtype, device=self.operator.device)
 
     def inject(self, vector_P: Tensor) -> bool:
         """Put a direction first in the queue; False where the rows span it already."""
@@ -119,10 +133,11 @@ class KrylovDecomposition:
             other.vector, components = self.space.orthogonalized(self.rows, other.vector)
             other.norm = float(self.space.norm(other.vector))
             self._T[n, :n] += float(components[n]) * other.coupling[:n]
-        eps = torch.finfo(self.basis.dtype).eps
+        eps = torch.finfo(self.operator.dtype).eps
         self.pending = [p for p in self.pending if p.norm > 10 * eps * p.origin]
 
-        w_P = self.operator.matvec(self.basis[n])
+        # As it is stored: a row that was rounded is the one that counts.
+        w_P = self.operator.matvec(self.row(n))
         w_P, components = self.space.orthogonalized(self.rows, w_P)
         numbers = torch.cat([components, self.space.norm(w_P).view(1)]).tolist()
         column, remainder = np.array(numbers[:-1]), numbers[-1]
@@ -159,7 +174,10 @@ class KrylovDecomposition:
         Raises:
             PreflightError: when they differ by more than 3 sqrt(eps) of |A|.
         """
-        allowed = 3 * torch.finfo(self.basis.dtype).eps ** 0.5
+        # Rows that were rounded are not quite orthogonal, which shows here, too.
+        allowed = 3 * torch.finfo(self.operator.dtype).eps ** 0.5
+        if self.rounded:
+            allowed = max(allowed, 10 * torch.finfo(self.basis.dtype).eps)
         if self.asymmetry > allowed * self.scale:
             raise PreflightError(
                 "The product is not that of a symmetric matrix over the whole dataset: u'Hv and "
@@ -201,7 +219,7 @@ class KrylovDecomposition:
         self._T[:] = 0.0
         self._T[np.arange(k), np.arange(k)] = theta_k
         # A pair whose residual is rounding is decoupled; any other keeps improving (soft locking).
-        floor = 10 * torch.finfo(self.basis.dtype).eps * float(np.abs(theta_k).max(initial=0))
+        floor = 10 * torch.finfo(self.operator.dtype).eps * float(np.abs(theta_k).max(initial=0))
         for p in self.pending:
             coupling = np.zeros(self.limit)
             coupling[:k] = p.coupling[: self.size] @ S_nk

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from curvtool.algorithms.certify import COMBINATIONS, recurrence_defect, true_residuals
 from curvtool.algorithms.completeness import PROBE_STEPS, Seen, probe
 from curvtool.algorithms.krylov import KrylovDecomposition
-from curvtool.algorithms.linalg import combination
 from curvtool.algorithms.ritz import (
     Indices,
     beyond,
@@ -33,6 +32,8 @@ from curvtool.results import Certification, Completeness, EigenPairs, FloatArray
 
 # Rows that a restarted basis needs above the wanted pairs: the probe works in them.
 SPARE_ROWS = PROBE_STEPS + 2
+# A combination of rows in bfloat16 is of unit length to 1e-2 or so, and residuals are for such.
+ROUNDED = 1.05
 
 
 def default_basis(k: int, size: int) -> int:
@@ -108,7 +109,7 @@ class _Solve:
         self.settings = settings
         self.report = report
         self.began = time.perf_counter()
-        self.krylov = KrylovDecomposition(self.operator, limit=settings.basis)
+        self.krylov = KrylovDecomposition(self.operator, limit=settings.basis, place=settings.place)
         self.stages = {"solve": 0, "certify": 0, "probe": 0}
         self.streams = 0
         self.defect = 0.0  # of the recurrence, as last measured
@@ -249,7 +250,7 @@ class _Solve:
             self.exact = true_residuals(
                 self.operator,
                 len(order),
-                lambda i: combination(rows, torch.from_numpy(S[:, order[i]].copy())),
+                lambda i: krylov.space.combination(rows, torch.from_numpy(S[:, order[i]].copy())),
             )
             self.defect = float(np.maximum(self.exact[1] - view.rho[order], 0).max(initial=0))
             self.certification = Certification.FULL
@@ -314,7 +315,7 @@ class _Solve:
     def _figures(self, view: _View) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Values, residual norms with their defect, and error bounds of the wanted pairs."""
         theta_k = view.theta[view.order]
-        r_k = view.rho[view.order] + self.defect
+        r_k = (view.rho[view.order] + self.defect) * (ROUNDED if self.krylov.rounded else 1.0)
         if self.exact is not None:
             theta_k, r_k = self.exact
         bound_k = value_bounds(r_k, self._gaps(view), noise=self._noise, largest=view.largest)
@@ -323,8 +324,10 @@ class _Solve:
     def _gaps(self, view: _View) -> FloatArray:
         """Gaps of the wanted pairs, zero where nothing vouches for them."""
         few = len(view.theta) <= self.settings.k and len(view.theta) < self.operator.size
+        # Of rounded rows T's values are no Rayleigh quotients, for which alone r^2 / gap holds.
+        rough = self.krylov.rounded and self.exact is None
         gap_k = gaps(view.theta, view.rho)[view.order]
-        return np.where(self.crowded | few, 0.0, gap_k)
+        return np.where(self.crowded | few | rough, 0.0, gap_k)
 
     def _shortfall(self, view: _View) -> FloatArray:
         theta_k, r_k, bound_k = self._figures(view)
@@ -364,7 +367,7 @@ class _Solve:
         if settings.vectors:
             if not self.rotated:
                 self._restart(view, len(theta_k))
-            vectors = self.krylov.basis[torch.from_numpy(order.copy())]
+            vectors = self.krylov.basis[torch.from_numpy(order.copy())].to(self.operator.dtype)
         return EigenPairs(
             eigenvalues=theta_k[order],
             residual_norms=(r_k + self._noise * view.largest)[order],

@@ -8,6 +8,9 @@ from typing import Literal, final
 
 from torch import Tensor
 
+from curvtool.algorithms.basis import BasisPlace
+
+BESIDE = BasisPlace()
 Which = Literal["LM", "LA", "SA", "BE"]
 Accuracy = Literal["values", "vectors"]
 
@@ -25,6 +28,7 @@ class EigenSettings:
             norm <= tol |theta|.
         max_hvps: products that may be spent, certification and probe included.
         basis: vectors the Krylov basis may hold.
+        place: where these lie, and in which type.
         seed: of the random starts.
         noise: delta, the relative error of one product.
         certify_fully: recompute every pair with a product of its own.
@@ -40,6 +44,7 @@ class EigenSettings:
     accuracy: Accuracy = "values"
     max_hvps: int = 2000
     basis: int = 60
+    place: BasisPlace = BESIDE
     seed: int = 0
     noise: float
     certify_fully: bool = False

@@ -61,6 +61,10 @@ class Space:
         """Room for so many vectors, shape (rows, p)."""
         return torch.empty((rows, self.local), dtype=self.dtype, device=self.device)
 
+    def combination(self, V_mp: Tensor, c_m: Tensor) -> Tensor:
+        """C' V, shape (p,), as a vector of this space wherever the rows lie."""
+        return linalg.combination(V_mp, c_m, self.dtype).to(self.device)
+
     def share(self, whole_P: Tensor) -> Tensor:
         """This process's share of a vector, or of rows, that everybody has: shape (..., p)."""
         return whole_P if self.alone else whole_P[..., self.shares.part(self.group.rank)].clone()

@@ -17,6 +17,8 @@ from curvtool.config import (
     DEFAULT_TOL,
     LEAST_HVPS,
     Accuracy,
+    BasisDevice,
+    BasisDType,
     Certify,
     Method,
     SpectrumConfig,
@@ -82,6 +84,21 @@ def spectrum(
             rich_help_panel=SOLVER,
         ),
     ] = DEFAULT_MAX_HVPS,
+    basis_device: Annotated[
+        BasisDevice,
+        typer.Option(
+            help="Where Lanczos vectors lie: beside the model, in the host's memory, or in a file "
+            "under TMPDIR.",
+            rich_help_panel=SOLVER,
+        ),
+    ] = "auto",
+    basis_dtype: Annotated[
+        BasisDType,
+        typer.Option(
+            help="bfloat16 stores Lanczos vectors in half the room: for tolerances of some 5 %.",
+            rich_help_panel=SOLVER,
+        ),
+    ] = "auto",
     basis: Annotated[
         int | None,
         typer.Option(
@@ -138,6 +155,8 @@ def spectrum(
         tol=DEFAULT_TOL[judged] if tol is None else positive("--tol", tol),
         max_hvps=max_hvps,
         basis=basis,
+        basis_device=basis_device,
+        basis_dtype=basis_dtype,
         certify=certify,
         vectors=vectors,
         momentum=momentum,

@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 
+from curvtool.algorithms.basis import BasisPlace
 from curvtool.algorithms.dense import DENSE_LIMIT
 from curvtool.algorithms.lanczos import default_basis
 from curvtool.config import BASIS_ABOVE_K, DEFAULT_TOP_K, SpectrumConfig
@@ -86,7 +87,13 @@ class Room:
 
 
 def share_memory(
-    config: SpectrumConfig, objective: Subject, k: int, method: str, memory: int
+    config: SpectrumConfig,
+    objective: Subject,
+    k: int,
+    method: str,
+    memory: int,
+    *,
+    ranks: int = 1,
 ) -> Room:
     """Divide the memory: parameters and vectors first, then the basis, the rest for graphs.
 
@@ -95,7 +102,8 @@ def share_memory(
         objective: for P and its dtype.
         k: pairs.
         method: the solver's name.
-        memory: bytes in all.
+        memory: bytes in all, of each process.
+        ranks: processes that share vectors out.
 
     Returns:
         The division.
@@ -103,15 +111,25 @@ def share_memory(
     Raises:
         InputError: where the vectors alone do not fit.
     """
-    vector = objective.size * objective.dtype.itemsize
+    number = objective.dtype.itemsize
+    part = -(-objective.size // ranks)
+    vector = number * (part if config.compute.shard_params else objective.size)
+    place = BasisPlace(config.basis_device, config.basis_dtype)
+    # Rows of the solver on this process, and whether they take of this memory.
+    row = part * number if method in {"lanczos", "power"} else objective.size * number
+    elsewhere = False
+    if method == "lanczos":
+        row = part * place.itemsize(objective.dtype)
+        beside = objective.device.type == "cpu"
+        elsewhere = place.device == "disk" or (place.device == "cpu" and not beside)
     least = min(objective.size, k + BASIS_ABOVE_K)
     basis = min(objective.size, config.basis or default_basis(k, objective.size))
     taken = WORKING_VECTORS + (k if config.vectors else 0)
-    if config.basis is None and method == "lanczos":
+    if config.basis is None and method == "lanczos" and not elsewhere:
         # The basis may take half; a smaller one costs products, fewer graphs cost time.
-        basis = max(least, min(basis, int(memory / 2 / vector) - taken))
+        basis = max(least, min(basis, int((memory / 2 - taken * vector) / row)))
     # Measured peaks; the matrix and SciPy's workspaces are in double whatever the dtype.
-    double = torch.float64.itemsize // objective.dtype.itemsize
+    double = torch.float64.itemsize // number
     rows = {
         "lanczos": basis,
         "power": 3 * k,
@@ -119,7 +137,8 @@ def share_memory(
         "eigsh": (2 * max(2 * k + 1, 20) + k + 5) * double,
         "lobpcg": 14 * k * double,
     }[method]
-    needed = (rows + taken) * vector
+    room = 0 if elsewhere else rows * row
+    needed = room + taken * vector
     if needed > memory:
         raise InputError(
             f"The vectors of this solve take {in_bytes(needed)}: {rows} of "
@@ -129,7 +148,7 @@ def share_memory(
         )
     return Room(
         basis=basis,
-        basis_bytes=rows * vector,
+        basis_bytes=room,
         vector_bytes=taken * vector,
     )
 

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import torch
 
+from curvtool.algorithms.basis import BasisPlace
 from curvtool.algorithms.dense import dense
 from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
 from curvtool.algorithms.lanczos import lanczos
@@ -90,7 +91,9 @@ def sized_solve(
     k, method = pairs_and_method(config, objective.size)
     if config.compute.shard_params and config.method == "auto" and not config.all_pairs:
         method = "lanczos"  # the matrix takes whole vectors
-    room = share_memory(config, objective, k, method, memory)
+    room = share_memory(
+        config, objective, k, method, memory, ranks=1 if session is None else session.group.size
+    )
     products = expected_products(method, k, objective.size, config.max_hvps)
     demand = Demand(
         products=products,
@@ -144,6 +147,7 @@ def run_spectrum(
             accuracy=config.accuracy,
             max_hvps=config.max_hvps,
             basis=sized.basis,
+            place=BasisPlace(config.basis_device, config.basis_dtype),
             seed=config.compute.seed,
             noise=prepared.preflight.noise,
             certify_fully=config.certify == "full",
