@@ -96,7 +96,7 @@ def table(
     # A column that must be shown may need a part of the names' room.
     longest = max(min(longest, room - sum(len(_GAP) + column.width for column in kept)), 8)
     shown = [shortened(name, longest, page) for name in said]
-    first = Column(title=title, texts=shown, left=True)
+    first = Column(title=shortened(title, longest, page), texts=shown, left=True)
     left = room - first.width - sum(len(_GAP) + column.width for column in kept) - len(_GAP)
     head, pictures = "", [Text()] * len(names)
     if drawn is not None and left >= drawn.least:
