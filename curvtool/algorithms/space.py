@@ -11,8 +11,9 @@ m rows of a basis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, final
+from typing import Any, final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,8 +22,7 @@ from curvtool.algorithms.layers import Layer, layer_sums
 from curvtool.distributed.group import Alone, Group
 from curvtool.distributed.shares import Shares
 from curvtool.operators.base import SymmetricOperator
-
-_Value = TypeVar("_Value")
+from curvtool.results import FloatArray
 
 
 @final
@@ -82,16 +82,22 @@ class Space:
         """Sums over the ranks, in place."""
         return numbers if self.alone else self.group.sum_(numbers)
 
-    def agreed(self, value: _Value) -> _Value:
-        """Rank 0's value, for all: of what would differ in its last bits from machine to machine.
+    def agreed(self, found: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """Rank 0's eigenpairs of a small matrix, for all: machines round them otherwise.
 
         Args:
-            value: this rank's own.
+            found: this rank's own values (n,) and vectors (n, n).
 
         Returns:
             Rank 0's.
         """
-        return value if self.alone else self.group.from_first(lambda: value)
+        if self.alone:
+            return found
+        packed = torch.from_numpy(np.vstack([found[0], found[1]]))
+        traffic = self.group.traffic  # which is that of vectors
+        self.group.broadcast_(packed, 0)
+        self.group.traffic = traffic
+        return packed[0].numpy(), packed[1:].numpy()
 
     def inner_products(self, V_mp: Tensor, w_p: Tensor) -> Tensor:
         """V w in float64, shape (m,), on the device."""
@@ -102,10 +108,9 @@ class Space:
         length = linalg.norm(w_p)
         if self.alone:
             return length
-        # Divided by the largest first: squares neither overflow nor vanish.
-        largest = self.group.max_(length.clone().view(1))
-        safe = torch.where(largest > 0, largest, torch.ones_like(largest))
-        return (self.sum((length / safe) ** 2).sqrt() * safe)[0]
+        lengths = torch.zeros(self.group.size, dtype=torch.float64, device=length.device)
+        lengths[self.group.rank] = length
+        return linalg.norm(self.sum(lengths))
 
     def orthogonalized(self, V_mp: Tensor, w_p: Tensor) -> tuple[Tensor, Tensor]:
         """Take the rows' components out of `w_p` by classical Gram-Schmidt, twice.

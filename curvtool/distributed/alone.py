@@ -25,10 +25,6 @@ class Alone:
         """Nothing to add."""
         return numbers
 
-    def max_(self, numbers: Tensor) -> Tensor:
-        """Nothing to compare."""
-        return numbers
-
     def reduce_scatter(self, whole_P: Tensor, shares: Shares) -> Tensor:
         """The vector itself."""
         assert shares.ranks == 1

@@ -71,10 +71,6 @@ class Group(Protocol):
         """Add up a tensor over the ranks, in place; everybody gets the same bits."""
         ...
 
-    def max_(self, numbers: Tensor) -> Tensor:
-        """The largest over the ranks of every entry, in place."""
-        ...
-
     def reduce_scatter(self, whole_P: Tensor, shares: Shares) -> Tensor:
         """This rank's part of the sum over the ranks."""
         ...
@@ -177,10 +173,6 @@ class Ranks:
     def sum_(self, numbers: Tensor) -> Tensor:
         """Add up a tensor over the ranks, in place; everybody gets the same bits."""
         return self._reduced(numbers, dist.ReduceOp.SUM)
-
-    def max_(self, numbers: Tensor) -> Tensor:
-        """The largest over the ranks of every entry, in place."""
-        return self._reduced(numbers, dist.ReduceOp.MAX)
 
     def reduce_scatter(self, whole_P: Tensor, shares: Shares) -> Tensor:
         """This rank's part of the sum over the ranks.

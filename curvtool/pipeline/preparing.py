@@ -127,6 +127,11 @@ class Config(Protocol):
     """What the configs of all solves have."""
 
     @property
+    def kind(self) -> str:
+        """Of the run."""
+        ...
+
+    @property
     def problem(self) -> ProblemConfig:
         """Model, data and loss."""
         ...
@@ -159,7 +164,13 @@ def opened_whole(
         memory = min(session.group.of_all(memory))
     group = Alone() if session is None else session.group
     made = make_objective(
-        loaded.problem, config.problem, config.compute, device=device, memory=memory, group=group
+        loaded.problem,
+        config.problem,
+        config.compute,
+        device=device,
+        memory=memory,
+        group=group,
+        by_terms=config.kind in {"trace", "diag"},
     )
     return made, memory
 

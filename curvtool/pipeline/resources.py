@@ -17,7 +17,7 @@ from curvtool.pipeline.devices import DTYPES
 from curvtool.problem.denormals import flushed_denormals
 from curvtool.problem.loading import LoadedProblem
 from curvtool.problem.objective import Objective
-from curvtool.problem.sharing import shared_out
+from curvtool.problem.sharing import even_in_turns, shared_out
 from curvtool.problem.twice import full_precision
 from curvtool.problem.unused import skip_unused
 
@@ -39,6 +39,7 @@ def make_objective(
     device: torch.device,
     memory: int,
     group: Group | None = None,
+    by_terms: bool = True,
 ) -> Objective:
     """The dataset mean of a loaded problem, or of this process's share of it.
 
@@ -49,6 +50,7 @@ def make_objective(
         device: to compute on.
         memory: bytes that the run may use.
         group: of processes that share the examples out.
+        by_terms: whether batches are multiplied one at a time, so that each needs all processes.
 
     Returns:
         The objective, not evaluated yet.
@@ -59,7 +61,8 @@ def make_objective(
     batches, places = problem.batches, None
     if group is not None and group.size > 1:
         coupled = config.train_mode or problem.loss.couples
-        mine = shared_out(batches, rank=group.rank, ranks=group.size, whole=coupled)
+        whole = coupled or (not by_terms and even_in_turns(batches, group.size))
+        mine = shared_out(batches, rank=group.rank, ranks=group.size, whole=whole)
         batches, places = mine.batches, mine.places
     data_bytes = sum(b.nbytes for b in batches)
     made = Objective(

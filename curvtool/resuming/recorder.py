@@ -249,6 +249,8 @@ class JournalRecorder:
 
     def _recalled(self, kind: str, key: str, digest: str) -> Record | None:
         journal = self._levels[-1]
+        if not journal.reading:
+            return None
         found = journal.following()
         if not self._all(found is not None):
             journal.drop_rest()
@@ -281,6 +283,8 @@ class JournalRecorder:
         if reason is not None:
             self.save()
             raise Interrupted(reason, self.sentence)
+        if self._given_up and self.schedule.off:
+            return
         full = sum(journal.bytes_waiting for journal in self._levels) > MOST_WAITING
         # All ranks save at the same boundary, so that their sums fit together.
         if self._all(not (full or self.schedule.due(product=product))):

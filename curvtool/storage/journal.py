@@ -133,6 +133,7 @@ class Journal:
         path: of the file, which the first `write` makes.
         count: records taken and added so far.
         bytes_waiting: memory of the records that were added and are not in the file yet.
+        reading: whether there may be more to read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -144,11 +145,11 @@ class Journal:
         self._next: tuple[Record, int] | None = None
         self._reader: BinaryIO | None = None
         self._writer: BinaryIO | None = None
-        self._reading = True
+        self.reading = True
 
     def following(self) -> Record | None:
         """The next record, which stays the next one; None where the file has no more."""
-        if self._next is None and self._reading:
+        if self._next is None and self.reading:
             self._next = self._read()
             if self._next is None:
                 self.drop_rest()
@@ -162,14 +163,14 @@ class Journal:
 
     def drop_rest(self) -> None:
         """Read no further; what is left is overwritten by the first `write`."""
-        self._reading, self._next = False, None
+        self.reading, self._next = False, None
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
     def add(self, record: Record) -> None:
         """Append a record, in memory until `write`; whatever was left to be read is dropped."""
-        if self._reading:
+        if self.reading:
             self.drop_rest()
         self._waiting.append(record)
         self.bytes_waiting += record.bytes
@@ -210,7 +211,7 @@ class Journal:
                 with contextlib.suppress(OSError):
                     file.close()
         self._reader = self._writer = None
-        self._reading = False
+        self.reading = False
 
     def _read(self) -> tuple[Record, int] | None:
         if self._reader is None:
