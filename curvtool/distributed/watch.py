@@ -81,6 +81,7 @@ class Watch:
         self._beats: dict[int, tuple[str, float]] = {}
         self._marks: dict[int, tuple[str, float]] = {}
         self._lost: set[int] = set()
+        self._seen, self._since = 0, time.monotonic()
         self._closed = threading.Event()
         self._beat(0)
         self._thread = threading.Thread(target=self._beating, name="curvtool-beat", daemon=True)
@@ -201,8 +202,10 @@ class Watch:
         if now - self._looked_after < BEAT_SECONDS:
             return
         self._looked_after = now
+        idle = []
         for rank in self._others() if self._rank == 0 else (0,):
             beat, mark = self._age(rank, now)
+            idle.append(now - self._marks[rank][1])
             if beat > max(DEAD_SECONDS, self._patience / 10):
                 raise self._gone(rank)
             if mark > self._patience:
@@ -214,6 +217,19 @@ class Watch:
                     "what was saved.",
                     rank,
                 )
+
+        if self._rank == 0 and min(idle, default=0.0) > self._patience and self._stuck(now):
+            raise RankFailedError(
+                f"All ranks have waited for each other for {self._patience:.0f} s. This is a bug "
+                "in curvtool: please report it with the command. The same command continues what "
+                "was saved."
+            )
+
+    def _stuck(self, now: float) -> bool:
+        """Whether this rank has waited as long, too."""
+        if self._seen != self._progress:
+            self._seen, self._since = self._progress, now
+        return self.waiting and now - self._since > self._patience
 
     def _gone(self, rank: int) -> RankFailedError:
         self._lost.add(rank)

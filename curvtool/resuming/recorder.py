@@ -336,11 +336,9 @@ class JournalRecorder:
         journal = Journal(self._path(depth))
         head = Record("inside", key, more={"at": self._positions})
         found = journal.following()
-        if found is not None and (found.kind, found.key, dict(found.more)) == (
-            head.kind,
-            head.key,
-            dict(head.more),
-        ):
+        wanted = (head.kind, head.key, dict(head.more))
+        same = found is not None and (found.kind, found.key, dict(found.more)) == wanted
+        if self._all(same):
             journal.take()
         else:
             journal.drop_rest()

@@ -101,7 +101,11 @@ def same_for_any_number() -> None:
 
 def lost_ranks_are_named() -> None:
     """One that is killed or stopped ends the job with its name, and the state serves."""
-    for signal_, phrase in ((signal.SIGKILL, "is gone"), (signal.SIGSTOP, "hangs")):
+    # One that is stopped while it waits itself gives no sign of life, rather than none of progress.
+    for signal_, phrases in (
+        (signal.SIGKILL, ("is gone",)),
+        (signal.SIGSTOP, ("hangs", "is gone")),
+    ):
         name = f"lost{int(signal_)}.h5"
         arguments = (*RUNS["lanczos"], "-o", name, "--save-every", "0", "--rank-timeout", "3s")
         children = forked(arguments, ranks=2)
@@ -124,7 +128,7 @@ def lost_ranks_are_named() -> None:
         ended(children[1:])
         told = said(0).read_text()
         assert "Rank 1 (process" in told, told
-        assert phrase in told, told
+        assert any(phrase in told for phrase in phrases), told
         found = read_json_file(status)
         assert found is not None
         assert found["state"] == "interrupted", found
