@@ -12,21 +12,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import final
 
-import torch
 from torch import Tensor
 
 from curvtool.errors import Interrupted
 from curvtool.operators.recording import Numbers, Saved, State
+from curvtool.resuming.loops import Loop, record_of, saved_of
 from curvtool.resuming.saving import Schedule
-from curvtool.storage.journal import Array, Record, records, write_whole
-
-
-@final
-class _Loop:
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.done = 0
-        self.state: Callable[[], State] | None = None
+from curvtool.storage.journal import records, write_whole
 
 
 @final
@@ -55,8 +47,8 @@ class LocalRecorder:
         self._paths = [folder / f"rank-{rank}.{n}.local.slot" for n in (0, 1)]
         self._schedule, self._reason = schedule, reason
         self._save_all, self._alive = save_all, alive
-        self._loops: list[_Loop] = []
-        self._saved: dict[str, tuple[int, State]] = {}
+        self._loops: list[Loop] = []
+        self._saved: dict[str, Saved] = {}
         slots = sorted(
             (slot for path in self._paths for slot in records(path)),
             key=lambda slot: int(slot.more["number"]),
@@ -64,14 +56,9 @@ class LocalRecorder:
         self._number = int(slots[-1].more["number"]) + 1 if slots else 0
         for slot in slots[-1:]:
             for depth, loop in enumerate(slot.more["loops"]):
-                prefix = f"{depth}/"
-                state = {
-                    name.removeprefix(prefix): torch.from_numpy(array.copy())
-                    for name, array in slot.arrays.items()
-                    if name.startswith(prefix)
-                }
-                if loop["done"]:
-                    self._saved[loop["key"]] = (int(loop["done"]), state)
+                found = saved_of(slot, depth)
+                if found is not None:
+                    self._saved[loop["key"]] = found
 
     def product(self, kind: str, v: Tensor, make: Callable[[], Tensor]) -> Tensor:  # noqa: ARG002
         """What is made."""
@@ -100,14 +87,12 @@ class LocalRecorder:
         Returns:
             Where it stood.
         """
-        loop = _Loop(key())
-        self._loops.append(loop)
-        found = self._saved.pop(loop.key, None)
-        if found is None:
-            return None
-        loop.done, state = found
-        loop.state = lambda: state
-        return Saved(loop.done, state)
+        self._loops.append(Loop(key))
+        # Without sums from an interrupted run nobody asks for the key, a digest of the vector.
+        found = self._saved.get(key()) if self._saved else None
+        if found is not None:
+            self._loops[-1].stands(found)
+        return found
 
     def step(self, done: int, state: Callable[[], State], *, product: bool) -> None:
         """See `Recorder`.
@@ -121,7 +106,8 @@ class LocalRecorder:
             Interrupted: where this rank, or another one, is to leave.
         """
         self._alive()
-        self._loops[-1].done, self._loops[-1].state = done, state
+        self._saved.clear()  # of the product that was interrupted, which goes on
+        self._loops[-1].stepped(done, state)
         reason = self._reason()
         if reason is not None:
             self._save_all()
@@ -140,14 +126,7 @@ class LocalRecorder:
         """Write the sums that are going on; where that fails, the last ones are left."""
         if self._schedule.off or not self._loops:
             return
-        arrays: dict[str, Array] = {}
-        loops = []
-        for depth, loop in enumerate(self._loops):
-            state = loop.state() if loop.state is not None else {}
-            loops.append({"key": loop.key, "done": loop.done if state else 0})
-            for name, tensor in state.items():
-                arrays[f"{depth}/{name}"] = tensor.detach().cpu().numpy()
-        record = Record("local", arrays=arrays, more={"number": self._number, "loops": loops})
+        record = record_of(self._loops, "local", number=self._number)
         # A full disk is told by whoever saves what all have in common.
         with contextlib.suppress(OSError):
             write_whole(self._paths[self._number % 2], record)

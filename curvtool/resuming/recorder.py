@@ -19,6 +19,7 @@ from torch import Tensor
 from curvtool.distributed.group import Alone, Group
 from curvtool.errors import Interrupted
 from curvtool.operators.recording import Numbers, Saved, State, fingerprint
+from curvtool.resuming.loops import Loop, record_of, saved_of
 from curvtool.resuming.saving import Schedule
 from curvtool.resuming.stopping import Stopping
 from curvtool.storage.journal import Array, Journal, Record, records, write_whole
@@ -31,16 +32,6 @@ Tell = Callable[[str], None]
 
 def _nothing() -> None:
     return None
-
-
-@final
-class _Loop:
-    """A loop that is going on: its name, and how to come by its sums at the last step."""
-
-    def __init__(self, key: Callable[[], str]) -> None:
-        self.key = key
-        self.done = 0
-        self.state: Callable[[], State] | None = None
 
 
 @final
@@ -85,7 +76,7 @@ class JournalRecorder:
         self._levels = [Journal(self._path(0))]
         self._deepest = 1  # depth of journals that may lie there from an earlier section
         self._muted = 0
-        self._loops: list[_Loop] = []
+        self._loops: list[Loop] = []
         self._slots = [r for n in (0, 1) for r in records(self._slot(n))]
         self._slots.sort(key=lambda slot: -int(slot.more["number"]))
         latest = int(self._slots[0].more["number"]) if self._slots else -1
@@ -166,16 +157,14 @@ class JournalRecorder:
         Returns:
             Where it stood.
         """
-        self._loops.append(_Loop(key))
+        self._loops.append(Loop(key))
         if not self._slots:
             return None
         found = self._place(len(self._loops) - 1, key)
         if len(set(self._group.of_all(0 if found is None else found.done))) > 1:
             found = self._matched = None
         if found is not None:
-            state = found.state
-            self._loops[-1].done = found.done
-            self._loops[-1].state = lambda: state  # until its next step, it stands where it stood
+            self._loops[-1].stands(found)
         return found
 
     def _place(self, depth: int, key: Callable[[], str]) -> Saved | None:
@@ -190,16 +179,7 @@ class JournalRecorder:
         if depth >= len(slot.more["loops"]) or slot.more["loops"][depth]["key"] != key():
             return None
         self._matched = (slot, depth + 1)
-        done = int(slot.more["loops"][depth]["done"])
-        if not done:
-            return None
-        prefix = f"{depth}/"
-        state = {
-            name.removeprefix(prefix): torch.from_numpy(array.copy())
-            for name, array in slot.arrays.items()
-            if name.startswith(prefix)
-        }
-        return Saved(done, state)
+        return saved_of(slot, depth)
 
     def step(self, done: int, state: Callable[[], State], *, product: bool) -> None:
         """See `Recorder`.
@@ -210,8 +190,7 @@ class JournalRecorder:
             product: whether a step is a whole product.
         """
         self._slots.clear()
-        self._loops[-1].done = done
-        self._loops[-1].state = state
+        self._loops[-1].stepped(done, state)
         self._boundary(product=product)
 
     def end(self) -> None:
@@ -361,15 +340,8 @@ class JournalRecorder:
             self._deepest -= 1
 
     def _write_slot(self) -> None:
-        arrays: dict[str, Array] = {}
-        loops = []
-        for depth, each in enumerate(self._loops):
-            state = each.state() if each.state is not None else {}
-            loops.append({"key": each.key(), "done": each.done if state else 0})
-            for name, tensor in state.items():
-                arrays[f"{depth}/{name}"] = tensor.detach().cpu().numpy()
-        more = {"number": self._number, "positions": self._positions, "loops": loops}
-        write_whole(self._slot(self._number % 2), Record("loops", arrays=arrays, more=more))
+        found = record_of(self._loops, "loops", number=self._number, positions=self._positions)
+        write_whole(self._slot(self._number % 2), found)
         self._number += 1
 
     def _path(self, depth: int) -> Path:
