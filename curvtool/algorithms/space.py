@@ -10,7 +10,8 @@ m rows of a basis.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -73,9 +74,8 @@ class Space:
         """The whole of a vector, or of rows: shape (..., P), on every rank."""
         if self.alone:
             return x_p
-        traffic = self.group.traffic  # which is that of products
-        rows = [self.group.all_gather(row, self.shares) for row in x_p.view(-1, self.local)]
-        self.group.traffic = traffic
+        with self._beside_products():
+            rows = [self.group.all_gather(row, self.shares) for row in x_p.view(-1, self.local)]
         return rows[0] if x_p.dim() == 1 else torch.stack(rows)
 
     def sum(self, numbers: Tensor) -> Tensor:
@@ -94,10 +94,16 @@ class Space:
         if self.alone:
             return found
         packed = torch.from_numpy(np.vstack([found[0], found[1]]))
-        traffic = self.group.traffic  # which is that of vectors
-        self.group.broadcast_(packed, 0)
-        self.group.traffic = traffic
+        with self._beside_products():
+            self.group.broadcast_(packed, 0)
         return packed[0].numpy(), packed[1:].numpy()
+
+    @contextlib.contextmanager
+    def _beside_products(self) -> Iterator[None]:
+        """What moves meanwhile is not counted: traffic is that of products."""
+        traffic = self.group.traffic
+        yield
+        self.group.traffic = traffic
 
     def inner_products(self, V_mp: Tensor, w_p: Tensor) -> Tensor:
         """V w in float64, shape (m,), on the device."""

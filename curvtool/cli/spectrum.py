@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from curvtool.cli import options as opt
+from curvtool.cli import solver_options as solver
 from curvtool.cli.common import Long, with_long
 from curvtool.cli.estimating import Group, grouping
 from curvtool.cli.values import positive
@@ -19,10 +20,8 @@ from curvtool.config import (
     Accuracy,
     BasisDevice,
     BasisDType,
-    Certify,
     Method,
     SpectrumConfig,
-    Which,
 )
 from curvtool.errors import ExitCode
 
@@ -31,25 +30,13 @@ if TYPE_CHECKING:
     from curvtool.pipeline import Loaded
     from curvtool.resuming.session import Session
 
-SOLVER = "Solver"
-
 
 @with_long
 def spectrum(
     common: Long,
     *,
-    top_k: Annotated[
-        int | None,
-        typer.Option("-k", "--top-k", min=1, help="Eigenvalues to find.", show_default="20"),
-    ] = None,
-    which: Annotated[
-        Which,
-        typer.Option(
-            help="LM largest in magnitude, LA largest, SA most negative, BE both ends.",
-            metavar="LM|LA|SA|BE",
-            case_sensitive=False,
-        ),
-    ] = "LM",
+    top_k: solver.TopK = None,
+    which: solver.End = "LM",
     all_pairs: Annotated[
         bool, typer.Option("--all", help="Every eigenvalue, for up to 5,000 parameters.")
     ] = False,
@@ -58,10 +45,7 @@ def spectrum(
         bool, typer.Option("--per-layer", help="Of every layer's diagonal block instead.")
     ] = False,
     group: Group = None,
-    tol: Annotated[
-        float | None,
-        typer.Option(help="Relative tolerance.", show_default="1e-4 on values, 1e-3 on vectors"),
-    ] = None,
+    tol: solver.Tol = None,
     accuracy: Annotated[
         Accuracy | None,
         typer.Option(
@@ -73,7 +57,7 @@ def spectrum(
         Method,
         typer.Option(
             help="auto: dense where P is at most --max-hvps, else lanczos.",
-            rich_help_panel=SOLVER,
+            rich_help_panel=solver.SOLVER,
         ),
     ] = "auto",
     max_hvps: Annotated[
@@ -81,7 +65,7 @@ def spectrum(
         typer.Option(
             min=LEAST_HVPS,
             help="Most Hessian-vector products over the whole dataset.",
-            rich_help_panel=SOLVER,
+            rich_help_panel=solver.SOLVER,
         ),
     ] = DEFAULT_MAX_HVPS,
     basis_device: Annotated[
@@ -89,39 +73,25 @@ def spectrum(
         typer.Option(
             help="Where Lanczos vectors lie: beside the model, in the host's memory, or in a file "
             "under TMPDIR.",
-            rich_help_panel=SOLVER,
+            rich_help_panel=solver.SOLVER,
         ),
     ] = "auto",
     basis_dtype: Annotated[
         BasisDType,
         typer.Option(
             help="bfloat16 stores Lanczos vectors in half the room: for tolerances of some 5 %.",
-            rich_help_panel=SOLVER,
+            rich_help_panel=solver.SOLVER,
         ),
     ] = "auto",
-    basis: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Lanczos vectors to hold.",
-            show_default="3 k, at least k + 40",
-            rich_help_panel=SOLVER,
-        ),
-    ] = None,
-    certify: Annotated[
-        Certify,
-        typer.Option(
-            help="Check residuals by random combinations, or every pair (k products).",
-            rich_help_panel=SOLVER,
-        ),
-    ] = "combinations",
+    basis: solver.Basis = None,
+    certify: solver.CertifyBy = "combinations",
     momentum: Annotated[
         float,
         typer.Option(
             min=0.0,
             max=0.999,
             help="Of --method power, as a share of theta^2 / 4.",
-            rich_help_panel=SOLVER,
+            rich_help_panel=solver.SOLVER,
         ),
     ] = 0.0,
     hvp: opt.Hvp = "auto",

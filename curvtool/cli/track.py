@@ -8,17 +8,15 @@ from typing import Annotated
 import typer
 
 from curvtool.cli import options as opt
+from curvtool.cli import solver_options as solver
 from curvtool.cli.common import Long, with_checkpoints
-from curvtool.cli.spectrum import SOLVER
 from curvtool.cli.values import positive
 from curvtool.config import (
     DEFAULT_MAX_HVPS,
     DEFAULT_TOL,
     LEAST_HVPS,
     Accuracy,
-    Certify,
     SpectrumConfig,
-    Which,
 )
 from curvtool.errors import UsageError
 
@@ -30,22 +28,9 @@ def track(
     common: Long,
     checkpoints: list[Path],
     *,
-    top_k: Annotated[
-        int | None,
-        typer.Option("-k", "--top-k", min=1, help="Eigenvalues to find.", show_default="20"),
-    ] = None,
-    which: Annotated[
-        Which,
-        typer.Option(
-            help="LM largest in magnitude, LA largest, SA most negative, BE both ends.",
-            metavar="LM|LA|SA|BE",
-            case_sensitive=False,
-        ),
-    ] = "LM",
-    tol: Annotated[
-        float | None,
-        typer.Option(help="Relative tolerance.", show_default="1e-4 on values, 1e-3 on vectors"),
-    ] = None,
+    top_k: solver.TopK = None,
+    which: solver.End = "LM",
+    tol: solver.Tol = None,
     accuracy: Annotated[
         Accuracy,
         typer.Option(
@@ -57,25 +42,11 @@ def track(
         typer.Option(
             min=LEAST_HVPS,
             help="Most Hessian-vector products over the whole dataset, for each checkpoint.",
-            rich_help_panel=SOLVER,
+            rich_help_panel=solver.SOLVER,
         ),
     ] = DEFAULT_MAX_HVPS,
-    basis: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Lanczos vectors to hold.",
-            show_default="3 k, at least k + 40",
-            rich_help_panel=SOLVER,
-        ),
-    ] = None,
-    certify: Annotated[
-        Certify,
-        typer.Option(
-            help="Check residuals by random combinations, or every pair (k products).",
-            rich_help_panel=SOLVER,
-        ),
-    ] = "combinations",
+    basis: solver.Basis = None,
+    certify: solver.CertifyBy = "combinations",
     hvp: opt.Hvp = "auto",
     cold: Annotated[
         bool,

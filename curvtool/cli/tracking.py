@@ -80,11 +80,8 @@ def run_one(sweep: Sweep, index: int) -> ExitCode:
     ):
         progress.prefix = f"{printable(name)}: "
         path = sweep.file(name)
-        run, _ = analysed(
-            *(sweep, spectrum_kind(sweep.config_of(checkpoint)), path, checkpoint),
-            progress=progress,
-            began=time.monotonic(),
-        )
+        kind = spectrum_kind(sweep.config_of(checkpoint))
+        run, _ = analysed(sweep, kind, path, checkpoint, progress=progress, began=time.monotonic())
     done = run.pairs.outcome is Outcome.CONVERGED
     return ExitCode.DONE if done else ExitCode.NOT_CONVERGED
 

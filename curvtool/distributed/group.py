@@ -7,6 +7,7 @@ others meanwhile: see `watch`.
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -139,8 +140,10 @@ class Ranks:
                 timeout=timedelta(seconds=min(patience, _MEETING_SECONDS)),
             )
         except RuntimeError as error:
-            self.watch.close()
-            raise self.watch.broken(error) from error
+            try:
+                raise self.watch.broken(error) from error
+            finally:
+                self.watch.close()
         # From here on whoever waits is found out by `watch`.
         _set_timeout(_NEVER)
 
@@ -172,7 +175,8 @@ class Ranks:
 
     def sum_(self, numbers: Tensor) -> Tensor:
         """Add up a tensor over the ranks, in place; everybody gets the same bits."""
-        return self._reduced(numbers, dist.ReduceOp.SUM)
+        self._waited(dist.all_reduce(numbers, async_op=True))
+        return numbers
 
     def reduce_scatter(self, whole_P: Tensor, shares: Shares) -> Tensor:
         """This rank's part of the sum over the ranks.
@@ -252,28 +256,25 @@ class Ranks:
         Raises:
             CurvtoolError: that rank 0 met; nobody but rank 0 says it.
         """  # raised below
-        told: list[Any] = [None]
+        content = b""
         failure: CurvtoolError | None = None
         if self.rank == 0:
             try:
-                told = [(True, make())]
+                content = pickle.dumps((make(), None))
             except CurvtoolError as error:
                 failure = error
-                told = [(False, (type(error), str(error)))]
-        self._exchange(told)
+                content = pickle.dumps((None, (type(error), str(error))))
+        value, refused = pickle.loads(self._from_rank_0(content))
         if failure is not None:
             raise failure
-        went_well, value = told[0]
-        if not went_well:
-            kind, sentence = value
+        if refused is not None:
+            kind, sentence = refused
             raise kind(sentence)
         result: _Result = value
         return result
 
     def of_all(self, value: _Result) -> list[_Result]:
         """Everybody's value, by rank."""
-        import pickle
-
         mine = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
         lengths = torch.zeros(self.size, dtype=torch.int64)
         lengths[self.rank] = len(mine)
@@ -301,26 +302,15 @@ class Ranks:
         """Say that this rank makes progress."""
         self.watch.mark()
 
-    def _reduced(self, numbers: Tensor, how: Any) -> Tensor:
-        self._waited(dist.all_reduce(numbers, op=how, async_op=True))
-        return numbers
-
-    def _exchange(self, told: list[Any]) -> None:
-        """Rank 0's objects to everybody."""
-        import pickle
-
-        length = torch.zeros(1, dtype=torch.int64)
-        content = b""
-        if self.rank == 0:
-            content = pickle.dumps(told)
-            length[0] = len(content)
+    def _from_rank_0(self, content: bytes) -> bytes:
+        """Rank 0's bytes, for everybody."""
+        length = torch.tensor([len(content)], dtype=torch.int64)
         self._waited(dist.broadcast(length, 0, async_op=True))
-        buffer = torch.empty(int(length), dtype=torch.uint8)
-        if self.rank == 0:
-            buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        self._waited(dist.broadcast(buffer, 0, async_op=True))
+        buffer = torch.frombuffer(bytearray(content) or bytearray(1), dtype=torch.uint8)
         if self.rank != 0:
-            told[:] = pickle.loads(buffer.numpy().tobytes())
+            buffer = torch.empty(int(length), dtype=torch.uint8)
+        self._waited(dist.broadcast(buffer, 0, async_op=True))
+        return buffer.numpy().tobytes()
 
     def _waited(self, work: Any) -> None:
         """Wait for a collective, with an eye on the others.

@@ -103,3 +103,17 @@ def fact(label: str, parts: Sequence[str | Text], page: Page) -> list[Text]:
         Text(" " * INDENT).append(lead.ljust(_LABEL + 2), FAINT).append(line)
         for lead, line in zip(leads, lines, strict=True)
     ]
+
+
+def hanging(text: str, page: Page) -> list[Text]:
+    """Wrap a sentence whose further lines are set in, to be told from the next one's first.
+
+    Args:
+        text: clean.
+        page: to be printed on.
+
+    Returns:
+        Its lines, indented.
+    """
+    lines = paragraph(text, page.width - 2 * INDENT)
+    return indented(Text(" " * INDENT if i else "").append(line) for i, line in enumerate(lines))

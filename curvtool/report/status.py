@@ -11,7 +11,7 @@ from rich.text import Text
 
 from curvtool.report import numbers
 from curvtool.report.columns import Column, omitted, rows_shown, table
-from curvtool.report.layout import INDENT, assembled, heading, indented, page_of, paragraph
+from curvtool.report.layout import assembled, hanging, heading, page_of
 from curvtool.report.style import BAD, FAINT, GOOD, TITLE, WARNING, Page
 from curvtool.report.words import clean, joined, shortened
 from curvtool.results import RunStatus, Standing
@@ -111,9 +111,7 @@ def _messages(found: Sequence[RunStatus], page: Page, *, verbose: bool) -> list[
         return []
     lines = [heading("What they say")]
     for row in told:
-        said = f"{clean(row.output, page)}: {clean(row.message, page)}"
-        for i, line in enumerate(paragraph(said, page.width - 2 * INDENT)):
-            lines += indented([Text(" " * INDENT if i else "").append(line)])
+        lines += hanging(f"{clean(row.output, page)}: {clean(row.message, page)}", page)
     return lines
 
 

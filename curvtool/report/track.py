@@ -11,7 +11,7 @@ from rich.text import Text
 from curvtool.report import numbers
 from curvtool.report.columns import Column, bars, measured, omitted, rows_shown, table
 from curvtool.report.ending import ending
-from curvtool.report.layout import INDENT, assembled, fact, heading, indented, page_of, paragraph
+from curvtool.report.layout import INDENT, assembled, fact, hanging, heading, indented, page_of
 from curvtool.report.problem import operator_name
 from curvtool.report.style import BAD, FAINT, GOOD, TITLE, Page
 from curvtool.report.table import UNCONVERGED
@@ -172,9 +172,7 @@ def _failures(run: TrackRun, page: Page) -> list[Text]:
         return []
     lines = [heading("What failed")]
     for row in failed:
-        said = f"{clean(row.name, page)}: {clean(row.message, page)}"
-        for i, line in enumerate(paragraph(said, page.width - 2 * INDENT)):
-            lines += indented([Text(" " * INDENT if i else "").append(line)])
+        lines += hanging(f"{clean(row.name, page)}: {clean(row.message, page)}", page)
     return lines
 
 

@@ -55,6 +55,21 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "curvtool", *map(str, arguments)]
 
 
+def module(
+    name: str, *arguments: str, cwd: Path, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    """Run a module of these tests in a process of its own, from the root of the project."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", name, *arguments],
+        cwd=cwd,
+        env=environment({"PYTHONPATH": str(Path(__file__).parents[2])}),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+
+
 def spawn(
     *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.cli.calls import environment
+from tests.cli.calls import module
 
 COUNT = 20
 
 
 def test_twenty_runs_that_are_killed_end_with_the_same_bits(tmp_path: Path) -> None:
-    root = str(Path(__file__).parents[2])
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.cli.killing", str(COUNT)],
-        cwd=tmp_path,
-        env=environment({"PYTHONPATH": root}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
+    ended = module("tests.cli.killing", str(COUNT), cwd=tmp_path, timeout=900)
     assert ended.returncode == 0, ended.stderr
     killed, terminated = map(int, ended.stdout.split())
     assert killed >= COUNT
