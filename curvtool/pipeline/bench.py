@@ -54,8 +54,8 @@ def run_bench(config: BenchConfig, loaded: Loaded, *, tell: Tell = lambda _: Non
         tell(f"evaluating the loss on {loaded.problem.examples:,} examples")
         evaluation = within_memory(objective, objective.evaluate, tell)
         busy = choose_threads(objective)
-        if busy is not None:
-            tell(busy)
+        if busy.sentence:
+            tell(busy.sentence)
         threads = torch.get_num_threads()
         tell("checking the product against float64 differences")
         checked, preflight = check_product(objective, "auto", _PRODUCTS, seed)

@@ -217,8 +217,8 @@ def prepare(
     evaluation = within_memory(objective, objective.evaluate, give_up)
     halvings = objective.halvings
     busy = choose_threads(objective)
-    if busy is not None:
-        give_up(busy)
+    if busy.sentence:
+        give_up(busy.sentence)
     tell("checking the product against float64 differences")
     way = config.compute.hvp
     checked_way, checked = within_memory(
@@ -235,6 +235,7 @@ def prepare(
             graph_memory=graphs,
             reserved=demand.basis_bytes + demand.vector_bytes,
             spent=checked.seconds,
+            efficiency=busy.efficiency,
             seed=config.compute.seed,
             tell=tell,
         ),

@@ -158,6 +158,27 @@ def test_nothing_is_tried_where_it_cannot_pay_or_fit(
     assert try_sharing(objective, trial_of(objective), solve=solve, batches=4, room=room) is None
 
 
+@pytest.mark.parametrize(("efficiency", "tries"), [(1.0, False), (0.9, True), (0.7, True)])
+def test_what_may_be_saved_pays_for_a_trial_that_a_short_solve_does_not(
+    efficiency: float, tries: bool, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = CASES["tanh"].objective(batch_size=1000)
+    trial = trial_of(objective)
+    trial.times = [1.0]
+    asked: list[int] = []
+
+    def seconds(_: int, halvings: int) -> float:
+        asked.append(halvings)
+        return 0.2
+
+    faked(monkeypatch, seconds)
+    # A trial of quarters is reckoned with (0.7 + 3) 2 / 4 = 1.85 s: more than 2 % of 80 s, less
+    # than a quarter of the tenth of them that may be saved.
+    shared = try_sharing(objective, trial, solve=80.0, batches=1, room=ROOM, efficiency=efficiency)
+    assert (shared is not None) is tries
+    assert bool(asked) is tries
+
+
 def test_a_model_that_runs_again_on_the_way_back_is_left_to_one_thread(two_threads: None) -> None:
     build = lambda: nn.Sequential(nn.Linear(4, 6), Checkpointed(reentrant=False))  # noqa: E731
     objective = Objective(

@@ -73,6 +73,7 @@ def plan_products(
     graph_memory: int | None = None,
     reserved: int = 0,
     spent: float = 0.0,
+    efficiency: float = 1.0,
     seed: int = 0,
     tell: Tell = lambda _: None,
 ) -> Planned:
@@ -87,12 +88,14 @@ def plan_products(
         graph_memory: bytes for what is kept and for a product's own work; None for no limit.
         reserved: bytes that the solve takes beside, for the forecast.
         spent: seconds that the preflight took, which count against the share of the solve.
+        efficiency: of torch's threads, see `Threads`.
         seed: of the vector.
         tell: told in a sentence what takes time.
 
     Returns:
         The plan. Costs some products of one batch, at most 3 % of the solve with the preflight
-        as long as that leaves any; an attempt to compile at most 6 %, unless it is chosen.
+        as long as that leaves any, or a quarter of what threads that share out batches may save; an
+        attempt to compile at most 6 %, unless it is chosen.
 
     Raises:
         PreflightError: where a named way cannot multiply this model.
@@ -105,7 +108,7 @@ def plan_products(
     planner.start(checked if way == "auto" else way)
     if way == "auto":
         planner.choose_rest()
-    planner.try_sharing()
+    planner.try_sharing(efficiency)
     if way == "auto":
         planner.try_compiled()
     workers = planner.divided()
@@ -202,7 +205,7 @@ class _Planner:
         self.trials.append(trial)
         return trial
 
-    def try_sharing(self) -> None:
+    def try_sharing(self, efficiency: float) -> None:
         """Multiply several batches at once where all are kept and that is faster."""
         if self.rest is not None:
             return
@@ -211,7 +214,12 @@ class _Planner:
         room = float("inf") if self.memory is None else self.memory - taken
         with self.objective.missing_derivatives_named(self.batch.index):
             self.sharing = try_sharing(
-                self.objective, self.first, solve=costs.seconds, batches=self.batches, room=room
+                self.objective,
+                self.first,
+                solve=costs.seconds,
+                batches=self.batches,
+                room=room,
+                efficiency=efficiency,
             )
 
     def divided(self) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
 
 import torch
 
@@ -16,6 +18,21 @@ from curvtool.problem.objective import Objective
 
 # One thread must be so much faster to be preferred: a quiet machine is never that slow with all.
 CLEARLY = 1.3
+
+
+@final
+@dataclass(frozen=True)
+class Threads:
+    """What is known of torch's threads.
+
+    Attributes:
+        sentence: empty unless their number was changed.
+        efficiency: time of a gradient with one thread over that with n, times 1/n: what is left
+            to be had by a better use of n cores is the rest to 1.
+    """
+
+    sentence: str = ""
+    efficiency: float = 1.0
 
 
 @contextlib.contextmanager
@@ -28,18 +45,18 @@ def restored_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def choose_threads(objective: Objective) -> str | None:
+def choose_threads(objective: Objective) -> Threads:
     """Compute with one thread where that is clearly faster.
 
     Args:
         objective: evaluated; the gradient of its first batch is timed, four times in all.
 
     Returns:
-        A sentence where the number was changed.
+        What was found; all is left as it was where one thread is not clearly faster.
     """
     threads = torch.get_num_threads()
     if threads == 1 or objective.device.type != "cpu":
-        return None
+        return Threads()
     index = objective.active[0]
 
     def gradient() -> object:
@@ -53,8 +70,8 @@ def choose_threads(objective: Objective) -> str | None:
     faster = min(times[threads]) / min(times[1])
     if faster < CLEARLY:
         torch.set_num_threads(threads)
-        return None
+        return Threads(efficiency=min(1.0, 1 / (faster * threads)))
     torch.set_num_threads(1)
-    return (
+    return Threads(
         f"The machine is busy: one thread is {faster:.1f} times as fast as {threads}, and is used."
     )
