@@ -67,6 +67,20 @@ def slurm(*words: str, cwd: Path | None = None, check: bool = True) -> str:
     return ended.stdout.strip() if ended.returncode == 0 else ""
 
 
+def curvtool(folder: Path, *words: str) -> str:
+    """Output of the command in a process of its own, without Slurm."""
+    done = subprocess.run(
+        ["python", "-m", "curvtool", *words],
+        cwd=folder,
+        env=job_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def write_slow(folder: Path, *, seconds: float, steps: int = 1) -> tuple[str, ...]:
     """Write a problem and checkpoints step_0.pt, ...; returns the options that name it."""
     import torch

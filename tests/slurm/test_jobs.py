@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from curvtool.storage.spectrum import read_spectrum
 from tests.cli.forking import content
 from tests.slurm.jobs import (
     SCRIPTS,
+    curvtool,
     ended,
-    job_environment,
     slurm,
     status,
     wait_until,
@@ -29,19 +28,6 @@ SMALL = ("--cpus-per-task=1", "--time=1")
 SOLVE = ("-k", "4", "--method", "lanczos", "--tol", "1e-11")
 
 
-def uninterrupted(folder: Path, *words: str) -> None:
-    """The same command in a process of its own, without Slurm."""
-    done = subprocess.run(
-        ["python", "-m", "curvtool", *words],
-        cwd=folder,
-        env=job_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 def submitted(folder: Path, output: str, *words: str, options: tuple[str, ...] = ()) -> str:
     """The id of a job of the file for one GPU."""
     return slurm(
@@ -54,7 +40,7 @@ def submitted(folder: Path, output: str, *words: str, options: tuple[str, ...] =
 def test_a_job_that_is_requeued_ends_with_the_bits_of_one_that_was_not(tmp_path: Path) -> None:
     problem = write_slow(tmp_path, seconds=0.3)
     words = ("spectrum", "step_0.pt", *SOLVE, *problem)
-    uninterrupted(tmp_path, *words, "-o", "truth.h5", "-q")
+    curvtool(tmp_path, *words, "-o", "truth.h5", "-q")
     output = tmp_path / "run.h5"
     job = submitted(tmp_path, output.name, *words, options=("--time=10",))
     wait_until(lambda: status(output).get("hvps", 0) >= 8, "some products are made")
@@ -74,7 +60,7 @@ def test_a_job_whose_time_is_up_is_requeued_and_ends_with_the_same_bits(tmp_path
     words = ("spectrum", "step_0.pt", *SOLVE, *problem)
     quick = tmp_path / "quick"
     quick.mkdir()
-    uninterrupted(quick, *words[:1], "step_0.pt", *SOLVE, *write_slow(quick, seconds=0.0), "-q")
+    curvtool(quick, *words[:1], "step_0.pt", *SOLVE, *write_slow(quick, seconds=0.0), "-q")
     output = tmp_path / "run.h5"
     job = submitted(tmp_path, output.name, *words, options=("--signal=USR2@35",))
     messages = []
@@ -124,7 +110,7 @@ def test_a_run_that_fails_is_not_started_again(tmp_path: Path) -> None:
 def test_two_processes_of_a_node_leave_and_go_on_together(tmp_path: Path) -> None:
     problem = write_slow(tmp_path, seconds=0.3)
     words = ("spectrum", "step_0.pt", *SOLVE, *problem, "--device", "cpu")
-    uninterrupted(tmp_path, *words, "-o", "truth.h5", "-q")
+    curvtool(tmp_path, *words, "-o", "truth.h5", "-q")
     output = tmp_path / "run.h5"
     job = slurm(
         *("sbatch", "--parsable", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1"),

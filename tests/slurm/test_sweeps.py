@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from curvtool.storage.track import read_track
 from tests.cli.forking import content
 from tests.slurm.jobs import (
+    curvtool,
     ended,
-    job_environment,
     slurm,
     status,
     wait_until,
@@ -26,19 +25,6 @@ pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(why_not()), reason=why_
 STEPS = tuple(f"step_{i}.pt" for i in range(4))
 FILES = [f"step_{i}.spectrum.h5" for i in range(4)]
 SOLVE = ("-k", "3", "--tol", "1e-6", "--basis", "24", "--device", "cpu")
-
-
-def curvtool(folder: Path, *words: str) -> str:
-    done = subprocess.run(
-        ["python", "-m", "curvtool", *words],
-        cwd=folder,
-        env=job_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def logs(folder: Path) -> str:
