@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from curvtool.cli.guard import catch_signals, ignore_warnings
+from curvtool.cli.guard import catch_signals, ignore_late_signals
 from curvtool.errors import ExitCode, Interrupted
 
 
@@ -19,9 +19,10 @@ def main() -> None:
         from curvtool.cli.app import run
 
         code = run(sys.argv[1:])
+        ignore_late_signals()
     except Interrupted:
         code = ExitCode.INTERRUPTED
-    ignore_warnings()
+        ignore_late_signals()
     sys.exit(int(code))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -15,6 +17,8 @@ from curvtool.errors import CurvtoolError, ExitCode, HookError, Interrupted
 
 # Schedulers send any of these some time before they kill.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# Seconds after which `Interrupted` is raised anew where a finaliser swallowed it.
+_AGAIN = 0.01
 _received: list[int] = []
 # Whether a signal waits for the next boundary of a run that saves its state.
 _waits: list[Callable[[], bool]] = []
@@ -35,15 +39,29 @@ def catch_signals() -> None:
 
     for number in _SIGNALS:
         signal.signal(number, stop)
+    signal.signal(signal.SIGALRM, lambda *_: end_if_interrupted())
+    usual = sys.unraisablehook
+
+    def unraisable(found: sys.UnraisableHookArgs, /) -> None:
+        # In a `__del__` or a weak reference's callback Python drops what a handler raises.
+        if isinstance(found.exc_value, Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        else:
+            usual(found)
+
+    sys.unraisablehook = unraisable
 
 
-def ignore_warnings() -> None:
-    """Let no late warning of a scheduler end a process that is only leaving.
+def ignore_late_signals() -> None:
+    """Let no signal but SIGINT change how a process ends that is only leaving.
 
     Python takes its handlers down before it ends: a SIGUSR2 in that moment, from a job's time
-    limit, made a failure of a run whose file was written.
+    limit, made a failure of a run whose file was written, and so would the SIGTERM that follows of
+    one whose state is saved.
     """
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -92,7 +110,10 @@ def finishing() -> Iterator[None]:
     Yields:
         Nothing; a signal that came in the meantime is raised as `Interrupted` at the end.
     """
-    before = {n: signal.signal(n, lambda number, _: _note(number)) for n in _SIGNALS}
+    before: dict[signal.Signals, Any] = {
+        n: signal.signal(n, lambda number, _: _note(number)) for n in _SIGNALS
+    }
+    before[signal.SIGALRM] = signal.signal(signal.SIGALRM, signal.SIG_IGN)
     try:
         yield
     finally:

@@ -94,6 +94,56 @@ def test_a_second_signal_ends_a_process_that_hangs() -> None:
     guard.end_if_interrupted()
 
 
+SWALLOWED = """
+import os, signal, sys, time, weakref
+from curvtool.cli.guard import catch_signals, finishing, guarded, ignore_late_signals
+from curvtool.errors import ExitCode
+
+class Thing:
+    pass
+
+def ask(_):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+catch_signals()
+thing = Thing()
+reference = weakref.ref(thing, ask)
+try:
+    with guarded():
+        WORK
+        time.sleep(30)
+except BaseException as error:
+    ignore_late_signals()
+    os.kill(os.getpid(), signal.SIGTERM)
+    sys.exit(getattr(error, "exit_code", 1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ("del thing", ""),
+        # HDF5 does not survive an exception: none while something is finished.
+        (
+            "with finishing():\n            del thing; time.sleep(0.1); print('finished')",
+            "finished\n",
+        ),
+    ],
+)
+def test_a_signal_that_a_finaliser_swallows_ends_the_run_all_the_same(work: str, said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SWALLOWED.replace("WORK", work)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (ExitCode.INTERRUPTED, said), ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith("curvtool: Interrupted by SIGTERM.")
+
+
 def test_a_signal_while_the_file_is_written_waits_for_its_end() -> None:
     before = signal.getsignal(signal.SIGTERM)
     done = []
