@@ -19,7 +19,7 @@ def main() -> None:
         from curvtool.cli.app import run
 
         code = run(sys.argv[1:])
-        ignore_late_signals()
+        ignore_late_signals()  # in here, since until it has run a signal still raises
     except Interrupted:
         code = ExitCode.INTERRUPTED
         ignore_late_signals()
