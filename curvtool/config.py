@@ -125,7 +125,12 @@ class ComputeConfig:
 @final
 @dataclass(frozen=True, kw_only=True)
 class SpectrumConfig:
-    """A `spectrum` run. `top_k` None means 20, or P where that is less."""
+    """A `spectrum` run.
+
+    `top_k` None means 20, or P where that is less; `tol_given` says that the tolerance was asked
+    for, so that the floor of the arithmetic above it is a failure; `complete` that the list has to
+    be proved complete, whatever it costs.
+    """
 
     problem: ProblemConfig
     compute: ComputeConfig
@@ -135,6 +140,8 @@ class SpectrumConfig:
     method: Method = "auto"
     accuracy: Accuracy = "values"
     tol: float = DEFAULT_TOL["values"]
+    tol_given: bool = False
+    complete: bool = False
     max_hvps: int = DEFAULT_MAX_HVPS
     basis: int | None = None
     basis_device: BasisDevice = "auto"
