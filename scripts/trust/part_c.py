@@ -166,7 +166,7 @@ def calibration_cell(first: int, seeds: int, chance: float) -> Row:
 
 
 def calibrate(seeds: int, store: Path | None, chance: float = 0.1) -> tuple[float, float]:
-    """Limits of the share of false statements where a tenth may be: a probe must be able to fail."""
+    """Limits of the share of false statements where a tenth may be: a probe must be able to err."""
     chunk = max(1, seeds // 8)
     cells = [(first, min(chunk, seeds - first), chance) for first in range(0, seeds, chunk)]
     rows = computed(cells, calibration_cell, "calibration", store)
