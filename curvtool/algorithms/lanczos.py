@@ -28,6 +28,7 @@ from curvtool.algorithms.ritz import (
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
 from curvtool.algorithms.warm import blurred
 from curvtool.operators.base import Counted, SymmetricOperator
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
 
 # Rows that a restarted basis needs above the wanted pairs: the probe works in them.
@@ -201,7 +202,7 @@ class _Solve:
         for _ in range(3):  # that a random vector lies in the span to 1e-3 is next to impossible
             self.streams += 1
             start = self.krylov.space.orthonormal_start(
-                self.krylov.rows, seed=self.settings.seed, stream=self.streams
+                self.krylov.rows, Purpose.SOLVE_START, self.streams, seed=self.settings.seed
             )
             if start is not None and not self.krylov.size and self.settings.start is not None:
                 start = blurred(self.krylov.space.share(self.settings.start), start)
@@ -290,7 +291,7 @@ class _Solve:
             # A fifth of the solve is what completeness may cost beyond the ten steps.
             steps=min(room, max(PROBE_STEPS, self.stages["solve"] // 5)),
             seed=settings.seed,
-            stream=self.streams,
+            number=self.streams,
         )
         self.stages["probe"] += found.products
         self.crowded = found.crowded
