@@ -17,6 +17,8 @@ from torch import Tensor
 
 from curvtool.algorithms.space import space_of
 from curvtool.operators.base import SymmetricOperator
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 
 # Two combinations by default; four others bound 3.2 times tighter before every pair is recomputed.
@@ -63,10 +65,9 @@ def recurrence_defect(
         small with probability 1 % at most.
     """
     space = space_of(operator)
-    generator = np.random.default_rng([seed, combinations])
     worst = 0.0
-    for _ in range(combinations):
-        c_k = generator.standard_normal(len(theta_k))
+    for j in range(combinations):
+        c_k = streams.coefficients(Purpose.CERTIFICATE, j, seed=seed, count=len(theta_k))
         s_n = S_nk @ c_k
         z_P = space.combination(V_nP, torch.from_numpy(s_n))
         defect_P = operator.matvec(z_P)

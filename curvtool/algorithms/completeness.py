@@ -70,7 +70,7 @@ def probe(
     high: float,
     steps: int,
     seed: int,
-    number: int,
+    stream: int,
 ) -> ProbeResult:
     """A short Lanczos from a random start orthogonal to what a solve has seen.
 
@@ -85,7 +85,7 @@ def probe(
         high: a value above it is wanted.
         steps: products to spend, fewer where the space closes before.
         seed: of the run.
-        number: of this probe among those of the solve: every one has a start of its own.
+        stream: number of this probe among those of the solve: each has a start of its own.
 
     Returns:
         Whether a wanted eigenvalue is missing; if none is, whether one that is not wanted lies
@@ -94,7 +94,7 @@ def probe(
     n, P, space = len(seen.rows), operator.size, space_of(operator)
     uncrowded = np.zeros(len(seen.gap), dtype=np.bool_)
     steps = min(steps, scratch.shape[0], P - n)
-    v_P = space.orthonormal_start(seen.rows, Purpose.COMPLETENESS, number, seed=seed)
+    v_P = space.orthonormal_start(seen.rows, Purpose.COMPLETENESS, stream, seed=seed)
     if v_P is None or steps < 1:
         return ProbeResult(None, uncrowded, None, 0)
     known = int(((seen.theta < low) | (seen.theta > high)).sum())

@@ -291,7 +291,7 @@ class _Solve:
             # A fifth of the solve is what completeness may cost beyond the ten steps.
             steps=min(room, max(PROBE_STEPS, self.stages["solve"] // 5)),
             seed=settings.seed,
-            number=self.streams,
+            stream=self.streams,
         )
         self.stages["probe"] += found.products
         self.crowded = found.crowded

@@ -167,5 +167,5 @@ def _probed(
     steps = min(PROBE_STEPS, operator.size - len(seen.theta))
     scratch = operator.space.empty(steps)
     return probe(
-        operator, seen, scratch, low=low, high=high, steps=steps, seed=settings.seed, number=0
+        operator, seen, scratch, low=low, high=high, steps=steps, seed=settings.seed, stream=0
     )

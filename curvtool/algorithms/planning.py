@@ -157,7 +157,7 @@ def short_lanczos(
         products spent: one a step. Memory is 2 m + 4 vectors of P numbers.
     """
     krylov = KrylovDecomposition(operator, limit=steps)
-    start = krylov.space.orthonormal_start(krylov.rows, Purpose.FORECAST, seed=seed)
+    start = krylov.space.orthonormal_start(krylov.rows, Purpose.DEFLATION_START, seed=seed)
     assert start is not None
     krylov.inject(start)
     while not krylov.full and not krylov.closed:

@@ -22,7 +22,7 @@ class Purpose(enum.Enum):
     COMPLETENESS = "probe for completeness"
     # Combinations of listed vectors that are multiplied to certify all. Index: combinations.
     CERTIFICATE = "combinations for a certificate"
-    # Rows whose products are held against a dense matrix. Index: none.
+    # Vectors whose products are held against a dense matrix. Index: vectors.
     DENSE_CHECK = "check of a dense matrix"
     # Power iteration. Index: pairs found before.
     POWER_START = "start of power iteration"
@@ -32,8 +32,8 @@ class Purpose(enum.Enum):
     EXTERNAL_START = "start of an external solver"
     # LOBPCG's first block. Index: columns.
     LOBPCG_BLOCK = "block of lobpcg"
-    # Short Lanczos runs that forecast what a trace costs. Index: none.
-    FORECAST = "forecast of an estimate"
+    # The short Lanczos whose Ritz vectors are taken out of a trace. Index: none.
+    DEFLATION_START = "start of a deflation"
     # Hutchinson's probes. Index: pass, and term of it.
     TRACE_PER_TERM = "trace probe of a term"
     TRACE_SHARED = "trace probe of all terms"
@@ -47,9 +47,7 @@ class Purpose(enum.Enum):
     # Hutch++ and XTrace: what spans the range, and what samples the rest. Index: probes.
     SKETCH = "sketch"
     SKETCH_SAMPLE = "sample beside a sketch"
-    # Directions that are looked for before they are taken out. Index: draws.
-    DEFLATION_START = "start of a deflation"
     # Test vectors of the checks before a solve. Index: vectors.
     PREFLIGHT = "preflight"
-    # Vectors whose products are only timed. Index: none.
+    # What is only timed. Index: none.
     TIMING = "timing"

@@ -15,11 +15,11 @@ from curvtool.algorithms.deflation import deflated, nothing_deflated
 from curvtool.algorithms.estimation import EstimateProgress, TraceSettings
 from curvtool.algorithms.exact import exact_trace
 from curvtool.algorithms.hutchinson import LEAST_DEGREES, hutchinson
-from curvtool.algorithms.probes import Kind
 from curvtool.algorithms.sampling import Passes
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, Counted, FunctionOperator
 from curvtool.operators.hessian import HessianOperator
+from curvtool.random_vectors.streams import Kind
 from curvtool.results import Outcome
 from tests.algorithms.matrices import diagonal, rotated
 from tests.algorithms.sums import (
