@@ -21,6 +21,7 @@ from torch.func import functional_call, hessian
 
 from curvtool.errors import ExitCode
 from curvtool.problem.models import BUILTIN_MODELS
+from curvtool.storage.state import StateFolder
 from tests.cli.calls import call, tree
 
 FOLDER = Path(__file__).parents[1] / "storage" / "version_1"
@@ -151,7 +152,7 @@ def test_every_kind_is_among_them(here: Path) -> None:
 
 @pytest.mark.parametrize("kind", HALF_DONE)
 def test_its_states_are_continued_or_refused_by_name(
-    kind: str, here: Path, H_PP: NDArray[np.float64]
+    kind: str, here: Path, H_PP: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, state = here / "run.h5", here / "run.h5.state"
     shutil.copytree(FOLDER / f"{kind}.state", state)
@@ -164,7 +165,10 @@ def test_its_states_are_continued_or_refused_by_name(
         assert "--force" in refused.sentence
         assert tree(state) == saved | {"lock": (state / "lock").read_bytes()}
         asked.append("--force")
-    ended = call(*asked)
+    with monkeypatch.context() as changes:
+        if REFUSED_WITH is None:  # nor is it thrown away without a word
+            changes.setattr(StateFolder, "begin", lambda *_: pytest.fail("begun afresh"))
+        ended = call(*asked)
     assert ended.code == ExitCode.DONE, ended.err
     assert not state.exists()
     continued = shown(path)
