@@ -40,10 +40,8 @@ class Purpose(enum.Enum):
     # Probes of a diagonal. Index: pass, and term of it.
     DIAGONAL_PER_TERM = "diagonal probe of a term"
     DIAGONAL_SHARED = "diagonal probe of all terms"
-    # Stochastic Lanczos quadrature. Index: probes.
+    # Stochastic Lanczos quadrature, for densities. Index: probes.
     QUADRATURE = "quadrature probe"
-    # Gaussian probes of a density. Index: probes.
-    DENSITY = "density probe"
     # Hutch++ and XTrace: what spans the range, and what samples the rest. Index: probes.
     SKETCH = "sketch"
     SKETCH_SAMPLE = "sample beside a sketch"

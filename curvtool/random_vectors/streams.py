@@ -173,18 +173,19 @@ def _drawn(
     drawn = torch.empty(end - begin, dtype=dtype, device=device)
     blocks = range(begin // BLOCK, -(-end // BLOCK)) if end > begin else range(0)
     workers = min(len(blocks), torch.get_num_threads())
+    direct = dtype == kind and device.type == "cpu"
 
     def work(worker: int) -> None:
-        fill, detour = filler(min(BLOCK, end - begin)), torch.empty(0, dtype=kind)
+        longest = min(BLOCK, end - begin)
+        fill = filler(longest)
+        detour = None if direct else torch.empty(longest, dtype=kind)
         for block in blocks[worker::workers]:
             low, high = max(begin, block * BLOCK), min(end, (block + 1) * BLOCK)
             target = drawn[low - begin : high - begin]
-            if dtype == kind and device.type == "cpu":
-                fill(block, low - block * BLOCK, target)
-                continue
-            detour = detour.resize_(high - low)
-            fill(block, low - block * BLOCK, detour)
-            target.copy_(detour)
+            made = target if detour is None else detour[: high - low]
+            fill(block, low - block * BLOCK, made)
+            if detour is not None:
+                target.copy_(made)
 
     if workers <= 1:
         if len(blocks):
