@@ -224,7 +224,8 @@ def test_a_lanczos_of_its_own_pays_where_outliers_carry_the_variance() -> None:
     assert "Ritz vectors are taken out" in found.reason
     assert spent[True] < spent[False] / 5
     flat = rotated(np.linspace(-1, 1.2, 300), seed=0)
-    found = hutchinson(flat.operator, replace(SETTINGS, max_hvps=400))
+    # Under 6 of 40 seeds, 0 among them, the pilot is enough, and nothing needs to be decided.
+    found = hutchinson(flat.operator, replace(SETTINGS, max_hvps=400, seed=1))
     assert found.deflated == 0
     assert "Nothing is deflated" in found.reason
 
