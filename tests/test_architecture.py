@@ -36,14 +36,15 @@ MAY_USE: dict[str, set[str]] = {
         "resuming",
     },
     "resuming": {"operators", "distributed", "storage", "results", "errors"},
-    "algorithms": {"operators", "distributed", "results", "errors"},
-    "operators": {"problem", "distributed", "results", "errors"},
+    "algorithms": {"operators", "distributed", "random_vectors", "results", "errors"},
+    "operators": {"problem", "distributed", "random_vectors", "results", "errors"},
     "problem": {"distributed", "errors"},
     "distributed": {"errors"},
     "storage": {"results", "errors"},
     "report": {"results"},
     "config": {"errors"},
     "environment": set(),
+    "random_vectors": set(),
     "results": set(),
     "errors": set(),
 }
@@ -66,6 +67,7 @@ OWNERS: dict[str, set[str]] = {
         "pipeline",
         "environment",
         "resuming",
+        "random_vectors",
     },
 }
 # Rooms that the algorithms must not see although they are below them.

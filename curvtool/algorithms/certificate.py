@@ -23,6 +23,8 @@ from curvtool.algorithms.bounds import Residuals, enlargement
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SymmetricOperator, products
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 
 COMBINATIONS = 4
@@ -128,8 +130,11 @@ class Certificate:
         """
         self.sketched = True
         k, theta, s = len(self.listed.theta), self.listed.theta, self._s
-        generator = np.random.default_rng([self.seed % 2**64, 0xCE, k])
-        C = generator.standard_normal((k, combinations)) * s[:, None]
+        drawn = [
+            streams.coefficients(Purpose.CERTIFICATE, j, seed=self.seed, count=k)
+            for j in range(combinations)
+        ]
+        C = np.stack(drawn, axis=1) * s[:, None]
         both = np.hstack([self._S @ C, self._S @ (theta[:, None] * C)])
         rows = self._combined(both)
         made = self._multiplied(rows[:combinations])

@@ -65,8 +65,8 @@ def hold(name: str, way: str, dtype: torch.dtype) -> None:
     operator, noise = found
     if WAYS[way].exact:
         # Networks this small round by some ten eps, an order more where a layer cancels, and
-        # logcumsumexp in float64 by 6,000.
-        assert noise <= 1e4 * torch.finfo(dtype).eps
+        # logcumsumexp in float64 by 6,000 or 13,000, as the vector has it.
+        assert noise <= 2e4 * torch.finfo(dtype).eps
     V_2P, HV_2P = differences(name)
     for v_P, Hv_P in zip(V_2P, HV_2P, strict=True):
         off = operator.matvec(v_P.to(dtype)).double() - Hv_P
