@@ -104,6 +104,9 @@ def _run(
         method=method,
         began=began,
         spent=spent,
+        proves_nothing="LOBPCG proves nothing of what it does not list"
+        if method == "lobpcg"
+        else "",
     )
 
 

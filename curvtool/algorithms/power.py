@@ -90,6 +90,7 @@ def power_iteration(
         method="power",
         began=began,
         spent=counted.left <= products_set_aside(settings.k, operator.size),
+        proves_nothing="power iteration proves nothing of what it does not list",
         history={name: np.array(series) for name, series in history.items()},
     )
 
