@@ -155,10 +155,10 @@ def _rank(end: EndProof) -> str:
 
 def _beyond(name: str, end: EndProof) -> str:
     """At most r eigenvalues lie beyond the limit."""
-    if end.nothing_beyond is None:
+    if not _has_limit(end):
         listed = f"the outermost {numbers.count(end.proved_rank)} are listed, and "
         return (listed if end.proved_rank else "") + "no limit is known"
-    limit = numbers.outward(end.nothing_beyond, up=name == "upper")
+    limit = numbers.outward(end.nothing_beyond or 0.0, up=name == "upper")
     exceeds, exceed = ("exceeds", "exceed") if name == "upper" else ("lies below", "lie below")
     if end.proved_rank == 0:
         return f"no eigenvalue {exceeds} {limit}"
@@ -172,12 +172,16 @@ def _below(name: str, end: EndProof, at_most: str) -> str:
     if end.complete:
         return ""
     where = "below" if name == "upper" else "above"
-    place = f"{where} that " if end.nothing_beyond is not None else ""
+    place = f"{where} that " if _has_limit(end) else ""
     said = f"; {place}the list may miss values"
     if end.unseen >= 1:
         return said
     chance = numbers.bound(max(end.unseen, _LEAST_CHANCE), "%")
     return f"{said} (chance that one stayed unseen: {at_most} {chance})"
+
+
+def _has_limit(end: EndProof) -> bool:
+    return end.nothing_beyond is not None and math.isfinite(end.nothing_beyond)
 
 
 def _with_reason(said: str, proof: Completeness) -> str:
