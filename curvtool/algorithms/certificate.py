@@ -170,8 +170,11 @@ class Certificate:
             self._places += at.tolist()
             self.exact[at] = True
 
-    def rotated(self) -> tuple[Residuals, FloatArray]:
+    def rotated(self, *, at_best: bool = False) -> tuple[Residuals, FloatArray]:
         """The best pairs that the known part of H gives, and what is known of these.
+
+        Args:
+            at_best: as if what is only bounded were zero: what more products could show.
 
         Returns:
             The residuals, and the rotation S, shape (k, k): the new vectors are Y S.
@@ -185,8 +188,8 @@ class Certificate:
         if not self.exact.any():
             theta, S = self.listed.theta, np.eye(len(theta))
         weights = np.abs(S)
-        bound = np.where(known, 0.0, self._bound_F)
-        unknown = np.where(self.exact, 0.0, self._unknown)
+        bound = np.where(known | at_best, 0.0, self._bound_F)
+        unknown = np.where(self.exact | at_best, 0.0, self._unknown)
         found = Residuals(
             theta=theta,
             F=weights.T @ bound @ weights if bound.any() else np.zeros_like(bound),

@@ -119,9 +119,9 @@ def judged(
     could = resolvable(certificate, settings, limits)
     found, rotation, errors, missed = _held(certificate, settings, limits)
     for which in (missed, everything):
-        # The rotation of few exact pairs hardly mixes them, so that the places stay theirs.
         more = which & ~certificate.exact
-        if not (missed & could).any() or not more.any():
+        best = _held(certificate, settings, limits, at_best=True)[-1]
+        if not (missed & could & ~best).any() or not more.any():
             break
         if certificate.products + int(more.sum()) > budget:
             break
@@ -171,10 +171,14 @@ def outcome_of(
 
 
 def _held(
-    certificate: Certificate, settings: EigenSettings, limits: Mapping[bool, FloatArray]
+    certificate: Certificate,
+    settings: EigenSettings,
+    limits: Mapping[bool, FloatArray],
+    *,
+    at_best: bool = False,
 ) -> tuple[Residuals, FloatArray, FloatArray, NDArray[np.bool_]]:
     """Pairs, their rotation, their errors, and which of them miss their tolerance."""
-    found, rotation = certificate.rotated()
+    found, rotation = certificate.rotated(at_best=at_best)
     # Eigenvalues come in increasing order; back to the places that they grew out of.
     if certificate.exact.any():
         places = _places(rotation)

@@ -44,6 +44,8 @@ from curvtool.results import (
 _SHARE = 0.1
 # The same once it is proved what lies behind the list.
 _SHARE_AFTER = 0.5
+# Relative residual of a vector of the other end that is worth a row.
+_CONVERGED = 1e-2
 # Steps that only clear the edge of the list, as a share of the solve.
 _CLEARING = 0.25
 
@@ -224,10 +226,22 @@ class _Solve:
         return min(k + (limit - k) // 2, limit - 3)
 
     def _restart(self, view: _View, keep: int) -> None:
-        """Keep so many Ritz vectors, the wanted ones first."""
+        """Keep so many Ritz vectors: the wanted ones, converged ones of the far end, near ones."""
         near = wanted(view.theta, self.settings.which, keep)
-        order = np.concatenate([view.order, near[~np.isin(near, view.order)]])[:keep]
+        far = self._far(view, (keep - len(view.order)) // 3)
+        order = np.concatenate([view.order, far])
+        order = np.concatenate([order, near[~np.isin(near, order)]])[:keep]
         self.krylov.restart(view.theta[order], view.S[:, order])
+
+    def _far(self, view: _View, most: int) -> Indices:
+        """Ritz vectors of an end that is not asked for: without them the spectrum is narrower."""
+        # A solve for the smallest of a network has hundreds of times their width at the other end,
+        # which both its steps and its probe would pay for again after each restart.
+        if self.settings.which not in {"LA", "SA"}:
+            return np.zeros(0, dtype=np.intp)
+        far = wanted(view.theta, "SA" if self.settings.which == "LA" else "LA", most)
+        known = view.rho[far] <= _CONVERGED * np.abs(view.theta[far])
+        return far[known & ~np.isin(far, view.order)]
 
     def _view(self) -> _View:
         theta, S, rho = self.krylov.ritz()
