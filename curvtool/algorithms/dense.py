@@ -76,7 +76,7 @@ def dense(
     largest = float(np.abs(theta).max())
     # The small eigenproblem's own rounding (LAPACK's guide: a modest multiple of eps |A|).
     eps = 8 * float(np.finfo(np.float64).eps)
-    error = ASYMMETRY * asymmetry + (settings.noise + eps) * largest
+    error = ASYMMETRY * asymmetry + (settings.noise + eps) * largest + settings.doubt
     certify = 0
     if settings.reference is None:
         error += _defect(operator, H, settings.seed)

@@ -169,7 +169,7 @@ def _proved(
         which=settings.which,
         margin=settings.tol * np.maximum(np.abs(pairs.theta), SMALLEST * largest),
         largest=largest,
-        noise=settings.noise * largest,
+        noise=settings.noise * largest + settings.doubt,
     )
     space, chance = space_of(watched), chance_of_round(0)
     start = space.orthonormal_start(rows, seed=settings.seed, stream=7919)

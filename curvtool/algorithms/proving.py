@@ -102,7 +102,7 @@ class Prover:
         settings = self.settings
         k = min(settings.k, len(theta))
         margin = settings.tol * np.maximum(np.abs(theta[:k]), SMALLEST * largest)
-        noise = self.noise * largest
+        noise = self.noise * largest + settings.doubt
         return Held(
             rows=self.krylov.rows,
             theta=theta,

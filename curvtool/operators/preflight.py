@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from curvtool.errors import CurvtoolError, PreflightError
+from curvtool.operators.doubts import left_open
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.screening import (
     custom_functions,
@@ -161,11 +162,16 @@ def preflight(
     precise = _check("precision", noise, ROUGHLY_ALLOWED, f"the product {source}")
     remedy = "try --dtype float64" if exact else "use an exact --hvp, or --dtype float64"
     _refuse([precise], f"It rounds too much, or crosses kinks: {remedy}", None, sample)
+    doubt = 0.0
+    if custom and reference.double is not None:
+        directions = (_direction(sample, seed=seed, stream=i).double() for i in range(3))
+        doubt = left_open(reference.double, reference.product, directions, STEPS)
     return Preflight(
         checks=tuple(checks),
         noise=max(noise, LEAST_NOISE * eps),
         noise_source=source,
         seconds=time.perf_counter() - began,
+        doubt=doubt,
     )
 
 

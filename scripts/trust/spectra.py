@@ -157,6 +157,9 @@ def completeness_family(name: str, P: int, k: int, rng: np.random.Generator) -> 
 
     Returns:
         Eigenvalues, and the end to ask for.
+
+    Raises:
+        ValueError: for a family that there is not.
     """
     i = np.arange(1, P + 1.0)
 
