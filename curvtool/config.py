@@ -15,7 +15,7 @@ TraceMethod = Literal["auto", "dense", "hutchinson", "hutch++", "xtrace"]
 Probes = Literal["rademacher", "gaussian"]
 Sharing = Literal["auto", "per-batch", "shared"]
 Accuracy = Literal["values", "vectors"]
-Certify = Literal["combinations", "full"]
+Certify = Literal["auto", "full"]
 Weights = Literal["model", "ema"]
 DType = Literal["float32", "float64"]
 BasisDevice = Literal["auto", "cpu", "disk"]
@@ -146,7 +146,7 @@ class SpectrumConfig:
     basis: int | None = None
     basis_device: BasisDevice = "auto"
     basis_dtype: BasisDType = "auto"
-    certify: Certify = "combinations"
+    certify: Certify = "auto"
     vectors: bool = False
     momentum: float = 0.0
     per_layer: bool = False
@@ -189,6 +189,11 @@ class SpectrumConfig:
             raise UsageError("--basis-dtype bfloat16 is computed with in float32; leave one out.")
         if self.momentum and self.method != "power":
             raise UsageError("--momentum belongs to --method power; add it, or leave momentum out.")
+        if self.complete and (self.method in _SERVES or self.basis_dtype == "bfloat16"):
+            raise UsageError(
+                f"--complete needs a probe; --method {' and '.join(_SERVES)} and --basis-dtype "
+                "bfloat16 prove nothing of what they do not list."
+            )
         if self.certify == "full" and self.method not in {"auto", "lanczos"}:
             raise UsageError(
                 f"--certify full belongs to Lanczos; --method {self.method} does it anyway."
@@ -197,11 +202,11 @@ class SpectrumConfig:
             )
 
     def request(self) -> dict[str, Any]:
-        """What decides the result: everything but where it is computed and with how much room."""
+        """What decides the result: not where it is computed, nor which results will do."""
         plain = _anywhere(self)
         plain["top_k"] = None if self.all_pairs else self.top_k or DEFAULT_TOP_K
-        plain.pop("basis")
-        plain.pop("basis_device")
+        for name in ("basis", "basis_device", "tol_given", "complete"):
+            plain.pop(name)
         return plain
 
 

@@ -23,11 +23,15 @@ from curvtool.algorithms.bounds import Residuals, enlargement
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SymmetricOperator, products
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 
 COMBINATIONS = 4
 # So few pairs are multiplied one by one: that tells more than combinations and costs no more.
 FEW = 4
+# A unit vector's noise in random combinations of vectors, over the noise that may be elsewhere.
+HEARD = 2.0
 # Pairs whose products are in memory at a time, in float64.
 _AT_ONCE = 8
 # A value below this share of the largest is held against the tolerance of that share.
@@ -128,17 +132,17 @@ class Certificate:
         """
         self.sketched = True
         k, theta, s = len(self.listed.theta), self.listed.theta, self._s
-        generator = np.random.default_rng([self.seed % 2**64, 0xCE, k])
-        C = generator.standard_normal((k, combinations)) * s[:, None]
+        drawn = [
+            streams.coefficients(Purpose.CERTIFICATE, j, seed=self.seed, count=k)
+            for j in range(combinations)
+        ]
+        C = np.stack(drawn, axis=1) * s[:, None]
         both = np.hstack([self._S @ C, self._S @ (theta[:, None] * C)])
         rows = self._combined(both)
         made = self._multiplied(rows[:combinations])
         defect = made - rows[combinations:] - self._pending(self.listed.Z @ C)
-        # Of a unit vector, and of one whose product is as long as the largest of the list.
-        top = float(np.abs(theta).max(initial=0.0))
-        for d, h, z in zip(defect, made, rows, strict=False):
-            length, product = self._norm(z), self._norm(h)
-            self._heard(self._norm(d) * max(1 / length, top / product if product else 0.0))
+        for d, z in zip(defect, rows, strict=False):
+            self._heard(HEARD * self._norm(d) / self._norm(z))
         inside = self._against(defect)
         defect -= self._combined(self._S @ inside)
         f = enlargement(combinations)

@@ -18,6 +18,8 @@ from curvtool.algorithms.ritz import wanted
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SymmetricOperator, products
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import WHOLE_MATRIX, Certification, EigenPairs, FloatArray, Outcome
 
 DENSE_LIMIT = 5000
@@ -76,7 +78,7 @@ def dense(
     largest = float(np.abs(theta).max())
     # The small eigenproblem's own rounding (LAPACK's guide: a modest multiple of eps |A|).
     eps = 8 * float(np.finfo(np.float64).eps)
-    error = ASYMMETRY * asymmetry + (settings.noise + eps) * largest
+    error = ASYMMETRY * asymmetry + (settings.noise + eps) * largest + settings.doubt
     certify = 0
     if settings.reference is None:
         error += _defect(operator, H, settings.seed)
@@ -111,10 +113,9 @@ def dense(
 
 def _defect(operator: SymmetricOperator, H: FloatArray, seed: int) -> float:
     """Bound on the norm of the distance between the matrix and fresh products."""
-    generator = np.random.default_rng([seed % 2**64, 0xDE])
     worst = 0.0
-    for _ in range(COMBINATIONS):
-        z = torch.from_numpy(generator.standard_normal(operator.size))
+    for i in range(COMBINATIONS):
+        z = streams.normal(Purpose.DENSE_CHECK, i, seed=seed, size=operator.size)
         z = z.to(dtype=operator.dtype, device=operator.device)
         product = operator.matvec(z).detach().cpu().double().numpy()
         worst = max(worst, float(np.linalg.norm(product - H @ z.cpu().double().numpy())))

@@ -20,11 +20,11 @@ from curvtool.algorithms.estimation import EstimateProgress, Report, Sharing, si
 from curvtool.algorithms.exact import exact_diagonal
 from curvtool.algorithms.layers import Layer, entries, layer_sums, require_inside, sizes
 from curvtool.algorithms.planning import choice_of_sharing
-from curvtool.algorithms.probes import Kind
 from curvtool.algorithms.sampling import Passes
 from curvtool.algorithms.terms import as_sum
 from curvtool.operators.base import BudgetExhausted, SymmetricOperator
 from curvtool.operators.recording import State, fingerprint, loop, recorder_of
+from curvtool.random_vectors.streams import Kind
 from curvtool.results import DiagonalEstimate, FloatArray, Outcome
 
 # Passes before the error is looked at. It is a norm over P entries, so that few passes know it.

@@ -6,7 +6,7 @@ Letters: k pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -75,7 +75,8 @@ def measured(
 ) -> tuple[FloatArray, FloatArray]:
     """Errors of the values, and what is held against the tolerance: these, or residual norms."""
     errors = value_errors(found, of_upper_end(found.theta, settings.which), limits)
-    return errors, errors if settings.accuracy == "values" else found.norms
+    errors += settings.doubt
+    return errors, errors if settings.accuracy == "values" else found.norms + settings.doubt
 
 
 def resolvable(
@@ -83,7 +84,7 @@ def resolvable(
 ) -> NDArray[np.bool_]:
     """Which pairs would meet their tolerance if products had no noise, shape (k,)."""
     ideal = certificate.ideal()
-    _, held = measured(ideal, settings, limits)
+    _, held = measured(ideal, replace(settings, doubt=0.0), limits)
     return held <= allowed_errors(ideal.theta, settings, certificate.largest)
 
 
@@ -139,7 +140,7 @@ def judged(
     return Judged(
         theta=found.theta[order],
         errors=errors[order],
-        norms=found.norms[order],
+        norms=found.norms[order] + settings.doubt,
         met=~missed[order],
         at_floor=floor[order],
         coefficients=certificate.vectors(rotation)[:, order],

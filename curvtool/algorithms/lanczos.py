@@ -30,6 +30,7 @@ from curvtool.algorithms.ritz import Indices, beyond, gaps, value_bounds, wanted
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
 from curvtool.algorithms.warm import blurred
 from curvtool.operators.base import Counted, SymmetricOperator
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import (
     WHOLE_MATRIX,
     Certification,
@@ -212,7 +213,7 @@ class _Solve:
         for _ in range(3):  # that a random vector lies in the span to 1e-3 is next to impossible
             self.streams += 1
             start = self.krylov.space.orthonormal_start(
-                self.krylov.rows, seed=self.settings.seed, stream=self.streams
+                self.krylov.rows, Purpose.SOLVE_START, self.streams, seed=self.settings.seed
             )
             if start is not None and not self.krylov.size and self.settings.start is not None:
                 start = blurred(self.krylov.space.share(self.settings.start), start)

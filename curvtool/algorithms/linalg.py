@@ -177,24 +177,3 @@ def rotate_rows(V_mP: Tensor, S_mk: Tensor) -> None:
     for begin in range(0, V_mP.shape[1], width):
         block = V_mP[:, begin : begin + width]
         block[:k] = S.T @ block.to(computed)
-
-
-def gaussian(
-    size: int, *, seed: int, stream: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """A standard normal vector, the same on every device.
-
-    Args:
-        size: P.
-        seed: the run's seed.
-        stream: tells apart the draws of one run.
-        dtype: of the vector.
-        device: where it goes; it is drawn on the CPU.
-
-    Returns:
-        A vector of shape (size,).
-    """
-    # The seed is spread out, so that (seed 0, stream 1) and (seed 1, stream 0) differ.
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63)
-    drawn = torch.float64 if dtype == torch.float64 else torch.float32
-    return torch.randn(size, generator=generator, dtype=drawn).to(device=device, dtype=dtype)

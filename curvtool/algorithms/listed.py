@@ -30,6 +30,7 @@ from curvtool.algorithms.linalg import rotate_rows
 from curvtool.algorithms.settings import EigenSettings
 from curvtool.algorithms.space import space_of
 from curvtool.operators.base import Counted, SymmetricOperator, Wrapper
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import WHOLE_MATRIX, Completeness, EigenPairs, FloatArray, unproved
 
 
@@ -169,10 +170,10 @@ def _proved(
         which=settings.which,
         margin=settings.tol * np.maximum(np.abs(pairs.theta), SMALLEST * largest),
         largest=largest,
-        noise=settings.noise * largest,
+        noise=settings.noise * largest + settings.doubt,
     )
     space, chance = space_of(watched), chance_of_round(0)
-    start = space.orthonormal_start(rows, seed=settings.seed, stream=7919)
+    start = space.orthonormal_start(rows, Purpose.COMPLETENESS, 0, seed=settings.seed)
     assert start is not None
     cap = max(FORECAST_AFTER, operator.calls // 2)
     room = min(left, size - k)

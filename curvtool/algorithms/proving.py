@@ -25,6 +25,7 @@ from curvtool.algorithms.krylov import KrylovDecomposition
 from curvtool.algorithms.ritz import Indices
 from curvtool.algorithms.settings import EigenSettings
 from curvtool.operators.base import Counted
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import Completeness, FloatArray, unproved
 
 # Rows that a restarted basis needs above the wanted pairs: the probe works in them.
@@ -102,7 +103,7 @@ class Prover:
         settings = self.settings
         k = min(settings.k, len(theta))
         margin = settings.tol * np.maximum(np.abs(theta[:k]), SMALLEST * largest)
-        noise = self.noise * largest
+        noise = self.noise * largest + settings.doubt
         return Held(
             rows=self.krylov.rows,
             theta=theta,
@@ -155,7 +156,7 @@ class Prover:
             return unproved("the products ran out before a probe could be made")
         chance = chance_of_round(self.probes)
         start = krylov.space.orthonormal_start(
-            held.rows, seed=settings.seed, stream=7919 + self.probes
+            held.rows, Purpose.COMPLETENESS, self.probes, seed=settings.seed
         )
         assert start is not None
         self.probes += 1

@@ -25,11 +25,12 @@ from torch import Tensor
 from curvtool.algorithms.deflation import NOT_FINITE
 from curvtool.algorithms.estimation import EstimateProgress, Report, silent
 from curvtool.algorithms.krylov import KrylovDecomposition
-from curvtool.algorithms.probes import QUADRATURE, Kind, probe
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator
 from curvtool.operators.recording import remembered
+from curvtool.random_vectors.purposes import Purpose
+from curvtool.random_vectors.streams import Kind
 from curvtool.results import DensityEstimate, FloatArray, Outcome
 
 # Eigenvalues below -tau count as negative: the bulk sits at zero, where the product's noise is
@@ -222,16 +223,8 @@ def _probed(
 def _gauss(
     operator: Counted, settings: DensitySettings, m: int, i: int
 ) -> tuple[FloatArray, FloatArray]:
-    whole_P = probe(
-        operator.size,
-        kind=settings.kind,
-        seed=settings.seed,
-        use=QUADRATURE,
-        sweep=i,
-        dtype=operator.dtype,
-        device=operator.device,
-    )
-    z_P = space_of(operator).share(whole_P)
+    space = space_of(operator)
+    z_P = space.probe(settings.kind, Purpose.QUADRATURE, i, seed=settings.seed)
     gauss = gauss_rule if settings.reorthogonalize else gauss_rule_without_basis
     return gauss(operator, z_P, m)
 

@@ -35,6 +35,8 @@ class EigenSettings:
             one, else delta, the relative error of the operator's own.
         reference: H in float64, on the same shares of vectors, that the pairs are held against;
             None where float64 cannot be had, so that the operator's own products serve.
+        doubt: how far the operator's matrix may be from the wanted one, absolute; it enters every
+            error, and no number of products makes it smaller.
         certify_fully: hold every pair against a product of its own.
         complete: prove the list complete, whatever it costs.
         vectors: whether the eigenvectors are wanted.
@@ -53,6 +55,7 @@ class EigenSettings:
     seed: int = 0
     noise: float
     reference: SymmetricOperator | None = None
+    doubt: float = 0.0
     complete: bool = False
     certify_fully: bool = False
     vectors: bool = False

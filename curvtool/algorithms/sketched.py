@@ -27,17 +27,15 @@ from torch import Tensor
 from curvtool.algorithms.deflation import NOT_FINITE
 from curvtool.algorithms.estimation import EstimateProgress, Report, TraceSettings, silent
 from curvtool.algorithms.intervals import student_quantile
-from curvtool.algorithms.probes import SKETCH, probe
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, SymmetricOperator
 from curvtool.operators.recording import remembered
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray, Outcome, TraceEstimate
 
 FIRST_ROWS = 4
 GROWTH = 1.5
-# Sweeps of probes, so that a sketch and what is sampled beside it never meet.
-SAMPLED, SKETCHED = 0, 1
 
 
 def hutch_plus_plus(
@@ -178,19 +176,8 @@ class _Sketch:
             )
         )
 
-    def _probe(self, sweep: int, term: int) -> Tensor:
-        op = self.operator
-        drawn = probe(
-            op.size,
-            kind=self.settings.probes,
-            seed=self.settings.seed,
-            use=SKETCH,
-            sweep=sweep,
-            term=term,
-            dtype=op.dtype,
-            device=op.device,
-        )
-        return self.space.share(drawn)
+    def _probe(self, purpose: Purpose, i: int) -> Tensor:
+        return self.space.probe(self.settings.probes, purpose, i, seed=self.settings.seed)
 
     def _grow(self, rows: int) -> None:
         """Sketch until the range has so many rows, then sample as often."""
@@ -203,7 +190,7 @@ class _Sketch:
     def _row(self) -> None:
         """One more row of the range: two products."""
         k = self.k
-        z_P = self._probe(SKETCHED, k)
+        z_P = self._probe(Purpose.SKETCH, k)
         y_P = self._product(z_P)
         length = float(self.space.norm(y_P))
         if not math.isfinite(length):
@@ -244,17 +231,17 @@ class _Sketch:
             self._keep(float(found[0]))
 
     def _sampled(self, i: int) -> list[FloatArray]:
-        z_P = self._probe(SAMPLED, i)
+        z_P = self._probe(Purpose.SKETCH_SAMPLE, i)
         return [self.space.inner_products(z_P[None], self.operator.matvec(z_P)).cpu().numpy()]
 
     def _coordinates(self) -> tuple[FloatArray, FloatArray]:
         """C = QZ and D = (AQ')'Z in rows of probes, shape (n, k); only new entries are computed."""
         k = self.k
-        sweep = SAMPLED if self.method == "hutch++" else SKETCHED
+        purpose = Purpose.SKETCH_SAMPLE if self.method == "hutch++" else Purpose.SKETCH
         for i, known in enumerate(self.c):
             have = len(known)
             if have < k:
-                z_P = self._probe(sweep, i)
+                z_P = self._probe(purpose, i)
                 new_c = self.space.inner_products(self.Q[have:k], z_P).cpu().numpy()
                 new_d = self.space.inner_products(self.AQ[have:k], z_P).cpu().numpy()
                 self.c[i] = np.concatenate([known, new_c])

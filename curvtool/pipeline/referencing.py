@@ -75,11 +75,11 @@ def noise_of(prepared: Prepared | ShardedPrepared, reference: SymmetricOperator 
     Returns:
         Without a reference, what a few examples showed of the operator's own products. A float64
         product rounds as the float32 one does, in other units of the last place; ten times that is
-        taken. What the checks leave open of the derivative itself stays in either.
+        taken.
     """
     checked = prepared.preflight
     if reference is None:
-        return max(checked.noise, checked.doubt)
+        return checked.noise
     double = torch.finfo(torch.float64).eps
     units = checked.noise / torch.finfo(prepared.objective.dtype).eps
-    return max(10 * double * max(1.0, units / LEAST_NOISE), checked.doubt)
+    return 10 * double * max(1.0, units / LEAST_NOISE)

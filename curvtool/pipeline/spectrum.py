@@ -155,6 +155,7 @@ def run_spectrum(
             seed=config.compute.seed,
             noise=noise_of(prepared, reference),
             reference=reference,
+            doubt=prepared.preflight.doubt,
             complete=config.complete,
             certify_fully=config.certify == "full",
             vectors=config.vectors,

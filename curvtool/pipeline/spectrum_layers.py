@@ -66,6 +66,7 @@ def run_spectrum_layers(
             max_hvps=config.max_hvps,
             seed=config.compute.seed,
             noise=prepared.preflight.noise,
+            doubt=prepared.preflight.doubt,
             complete=config.complete,
             certify_fully=config.certify == "full",
             vectors=config.vectors,

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from curvtool.report.completeness import completeness_sentences, proved_of_layers
+from curvtool.report.met import met_by
 from curvtool.report.verdicts import (
     blocks_sentence,
     density_sentence,
@@ -20,6 +22,7 @@ from curvtool.report.verdicts import (
     trace_sentence,
     track_sentence,
 )
+from curvtool.report.words import sentence
 from curvtool.results import (
     BenchRun,
     CheckRun,
@@ -68,6 +71,8 @@ def spectrum_layers_json(run: SpectrumBlocksRun) -> dict[str, Any]:
         "outcome": blocks.outcome.value,
         "outcome_sentence": blocks_sentence(blocks),
         "all_converged": bool(blocks.converged),
+        **_met(blocks.pairs),
+        "completeness_sentence": sentence(proved_of_layers(blocks.pairs)) if layers else "",
         "layers": layers,
         "hvps": blocks.hvps,
         "hvps_by_stage": _plain(blocks.hvps_by_stage),
@@ -209,26 +214,42 @@ def status_json(found: Sequence[RunStatus]) -> dict[str, Any]:
     return {"kind": "status", "counts": counts, "runs": runs}
 
 
+def _met(each: Sequence[EigenPairs]) -> dict[str, Any]:
+    found = met_by(each)
+    return {
+        "met_tolerance": found.met,
+        "stopped_at_floor": found.at_floor,
+        "largest_floor_error": _plain(found.largest),
+    }
+
+
 def _pairs(pairs: EigenPairs) -> dict[str, Any]:
     return {
         "outcome": pairs.outcome.value,
         "outcome_sentence": pairs.outcome.sentence,
         "all_converged": bool(pairs.converged.all()),
+        **_met([pairs]),
         "eigenvalues": _plain(pairs.eigenvalues),
         "eigenvalue_errors": _plain(pairs.eigenvalue_errors),
         "residual_norms": _plain(pairs.residual_norms),
         "converged": _plain(pairs.converged),
+        "at_floor": _plain(pairs.at_floor),
         "which": pairs.which,
         "method": pairs.method,
         "tol": _plain(pairs.tol),
         "accuracy": pairs.accuracy,
         "noise": _plain(pairs.noise),
-        "completeness": pairs.completeness.value,
+        "completeness": _plain(pairs.completeness.as_dict()),
+        "completeness_sentence": _sentences(completeness_sentences(pairs)),
         "certification": pairs.certification.value,
         "hvps": pairs.hvps,
         "hvps_by_stage": _plain(pairs.hvps_by_stage),
         "solve_seconds": _plain(pairs.seconds),
     }
+
+
+def _sentences(said: Sequence[str]) -> str:
+    return " ".join(sentence(each) for each in said)
 
 
 def _estimate(found: Any, *, without: Collection[str] = ()) -> dict[str, Any]:

@@ -168,6 +168,46 @@ def bound(number: float, unit: str = "") -> str:
     return (_separated(shown) if plain else _scientific(shown)) + end
 
 
+def short_bound(number: float) -> str:
+    """Format a bound as `bound` does, without digits that are zero, e.g. `1e-4`.
+
+    Args:
+        number: >= 0.
+
+    Returns:
+        Text whose value is not below `number`.
+    """
+    if not math.isfinite(number) or number == 0:
+        return f"{float(number):g}"
+    exact = Decimal(repr(float(number)))
+    shown = _UP.quantize(exact, Decimal((0, (1,), exact.adjusted() - 1))).normalize(_NEAREST)
+    power = shown.adjusted()
+    if power >= -2:
+        return _separated(shown)
+    return f"{_NEAREST.scaleb(shown, -power):f}e{power}"
+
+
+def outward(number: float, *, up: bool) -> str:
+    """Format a limit with four digits, never on its near side.
+
+    Args:
+        number: any float; one that is not finite is named.
+        up: whether the limit may grow by the rounding, or shrink.
+
+    Returns:
+        E.g. `0.07195`.
+    """
+    if not math.isfinite(number):
+        return str(float(number))
+    exact = Decimal(repr(float(number)))
+    if not exact:
+        return "0"
+    place = Decimal((0, (1,), exact.adjusted() - 3))
+    shown = (_UP if up else _DOWN).quantize(exact, place).normalize(_NEAREST)
+    plain = Decimal("1e-3") <= abs(shown) < 10**10
+    return _separated(shown) if plain else _scientific(shown)
+
+
 def products(number: float) -> str:
     """Format a number of products, which may be a part of one over all batches.
 

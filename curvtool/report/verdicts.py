@@ -73,7 +73,7 @@ def diag_sentence(found: DiagonalEstimate) -> str:
 
 def blocks_sentence(found: BlockSpectra) -> str:
     """Say how the spectra of all layers ended."""
-    if found.outcome is Outcome.CONVERGED:
+    if found.outcome in {Outcome.CONVERGED, Outcome.FLOOR}:
         return f"{found.outcome.sentence}, in every layer"
     return f"{found.outcome.sentence}, in at least one layer"
 
@@ -81,6 +81,7 @@ def blocks_sentence(found: BlockSpectra) -> str:
 def _stopped(outcome: Outcome, goal: str) -> str:
     return {
         Outcome.CONVERGED: "said to have converged, yet it ended before",
+        Outcome.FLOOR: "stopped at the floor of the arithmetic before",
         Outcome.MAX_HVPS: "stopped at the limit of products before",
         Outcome.STAGNATED: "stopped, since more products no longer helped, before",
         Outcome.INCOMPLETE: "ended before",
@@ -96,9 +97,10 @@ def track_sentence(run: TrackRun) -> str:
         (outcomes.count(Outcome.FAILED), "failed"),
         (outcomes.count(Outcome.INTERRUPTED), "not analysed yet"),
     ]
-    done = Outcome.CONVERGED
-    early = [o for o in outcomes if o not in {done, Outcome.FAILED, Outcome.INTERRUPTED}]
+    closed = {Outcome.CONVERGED, Outcome.FLOOR, Outcome.FAILED, Outcome.INTERRUPTED}
+    early = [outcome for outcome in outcomes if outcome not in closed]
     parts.append((len(early), "ended before every pair met the tolerance"))
+    parts.append((outcomes.count(Outcome.FLOOR), "stopped at the floor of the arithmetic"))
     total = len(outcomes)
     said = "; ".join(f"{number} of {total} checkpoints {what}" for number, what in parts if number)
     return said or "every pair of every checkpoint met the tolerance"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 # Of files that an earlier version wrote, whose probe could not prove what it said.
 EARLIER = "an earlier version of curvtool did not prove it"
@@ -74,6 +75,13 @@ class Completeness:
     def proved_rank(self) -> int:
         """Values of the list that are proved, of both ends together."""
         return sum(min(end.proved_rank, end.listed) for _, end in self.ends)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for the run file and for JSON; an end that was not asked for is None."""
+        plain = asdict(self)
+        ends = {name: plain.pop(name) for name in ("upper", "lower")}
+        head = {name: plain.pop(name) for name in ("complete", "probability")}
+        return {**head, "ends": ends, **plain}
 
 
 WHOLE_MATRIX = Completeness(complete=True, probability=1.0)

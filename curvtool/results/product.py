@@ -160,8 +160,8 @@ class Preflight:
         noise: delta, the relative error of one product, on the examples of the checks.
         noise_source: how that was measured.
         seconds: what the checks took.
-        doubt: relative error that the checks leave open where the derivative is a user's word: a
-            custom autograd function's, which no second way judges.
+        doubt: how far the products' matrix may be from H, absolute, as far as the checks leave that
+            open: where a derivative is a user's word, a custom autograd function's.
     """
 
     checks: Sequence[Check]

@@ -90,8 +90,7 @@ def matrix(values: Floats, noise: str, rng: np.random.Generator) -> Matrix:
     else:
         size = float(noise.removeprefix("rand")) * largest / np.sqrt(P)
         made = lambda v: (  # noqa: E731
-            exact(v.double())
-            + size * v.double().norm() * torch.from_numpy(rng.standard_normal(P))
+            exact(v.double()) + size * v.double().norm() * torch.from_numpy(rng.standard_normal(P))
         ).float()
     return Matrix(
         np.sort(values), FunctionOperator(exact, P), FunctionOperator(made, P, torch.float32)
@@ -158,6 +157,9 @@ def completeness_family(name: str, P: int, k: int, rng: np.random.Generator) -> 
 
     Returns:
         Eigenvalues, and the end to ask for.
+
+    Raises:
+        ValueError: for a family that there is not.
     """
     i = np.arange(1, P + 1.0)
 

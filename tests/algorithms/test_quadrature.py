@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy.stats import wasserstein_distance
 
-from curvtool.algorithms.probes import QUADRATURE, probe
 from curvtool.algorithms.quadrature import (
     DensitySettings,
     density,
@@ -24,6 +23,8 @@ from curvtool.algorithms.spectral_functions import (
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, Counted, FunctionOperator
 from curvtool.operators.hessian import HessianOperator
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import DensityEstimate, FloatArray, Outcome
 from tests.algorithms.matrices import EPS32, EPS64, diagonal, network_like, rotated
 from tests.objectives import CASES, truth
@@ -40,7 +41,7 @@ def _distance(found: DensityEstimate, eigenvalues: FloatArray) -> float:
 
 
 def _z(size: int, i: int = 0) -> torch.Tensor:
-    return probe(size, seed=0, use=QUADRATURE, sweep=i, dtype=torch.float64, device=CPU)
+    return streams.signs(Purpose.QUADRATURE, i, seed=0, size=size)
 
 
 @pytest.mark.parametrize("m", [1, 2, 5, 9])

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from curvtool.algorithms.probes import QUADRATURE, probe
 from curvtool.errors import ExitCode
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 from tests.cli.calls import MLP, Ended, call, left, refusal
 
@@ -76,12 +77,7 @@ def moments(estimate: dict[str, Any], degree: int) -> FloatArray:
 def shares(matrix: tuple[FloatArray, FloatArray], size: int) -> FloatArray:
     """(v_i'z)^2 / P of every eigenvector under every probe of seed 0: shape (n, P)."""
     _, rows = matrix
-    z_nP = [
-        probe(
-            size, seed=0, use=QUADRATURE, sweep=i, dtype=torch.float64, device=torch.device("cpu")
-        )
-        for i in range(NUM_PROBES)
-    ]
+    z_nP = [streams.signs(Purpose.QUADRATURE, i, seed=0, size=size) for i in range(NUM_PROBES)]
     return np.asarray((torch.stack(z_nP).numpy() @ rows.T) ** 2 / size)
 
 

@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from curvtool.results import (
+    WHOLE_MATRIX,
     BlockSpectra,
+    Completeness,
     DensityRun,
     DiagRun,
+    EndProof,
     Outcome,
     SpectralFunction,
     SpectrumBlocksRun,
     TraceRun,
+    unproved,
 )
 from tests import estimates, runs
 
@@ -28,6 +32,7 @@ FINITE = st.floats(-1e280, 1e280)
 FIGURES = FINITE | st.sampled_from([np.nan, np.inf, -np.inf])
 ERRORS = st.floats(0, 1e280) | st.just(np.inf)
 OUTCOMES = st.sampled_from(Outcome)
+STATES = ("met", "floor", "open")  # what may have become of a pair
 
 
 def arrays(size: int, values: st.SearchStrategy[float]) -> st.SearchStrategy[NDArray[np.float64]]:
@@ -126,14 +131,52 @@ def any_diag(draw: st.DrawFn) -> DiagRun:
 
 
 @st.composite
+def any_proof(draw: st.DrawFn) -> Completeness:
+    """What may be proved of a list, or not."""
+    kinds = [None, WHOLE_MATRIX, unproved(draw(FOREIGN))]
+    if (found := draw(st.sampled_from(kinds))) is not None:
+        return found
+    complete = draw(st.booleans())
+    ends = draw(st.sampled_from(["upper", "lower", "upper and lower"]))
+    return Completeness(
+        complete=complete,
+        probability=draw(st.floats(0.9, 1)),
+        margin=draw(st.floats(0, 1)),
+        products=draw(st.integers(0, 10**6)),
+        found=draw(st.integers(0, 3)),
+        upper=draw(_any_end(all_of_it=complete)) if "upper" in ends else None,
+        lower=draw(_any_end(all_of_it=complete)) if "lower" in ends else None,
+    )
+
+
+@st.composite
+def _any_end(draw: st.DrawFn, *, all_of_it: bool) -> EndProof:
+    listed = draw(st.integers(0, 10**6))
+    return EndProof(
+        listed=listed,
+        proved_rank=listed if all_of_it else draw(st.integers(0, listed)),
+        nothing_beyond=draw(st.none() | FINITE),
+        unseen=draw(st.floats(0, 1)),
+    )
+
+
+@st.composite
 def any_blocks(draw: st.DrawFn) -> SpectrumBlocksRun:
     names = draw(st.lists(FOREIGN, max_size=4))
     pairs = []
     for _ in names:
         values = draw(st.lists(FINITE, max_size=4))
         errors = [draw(ERRORS) for _ in values]
-        unconverged = [i for i in range(len(values)) if draw(st.booleans())]
-        pairs.append(runs.pairs(values, errors=errors, unconverged=unconverged))
+        states = [draw(st.sampled_from(STATES)) for _ in values]
+        pairs.append(
+            runs.pairs(
+                values,
+                errors=errors,
+                unconverged=[i for i, state in enumerate(states) if state == "open"],
+                at_floor=[i for i, state in enumerate(states) if state == "floor"],
+                completeness=draw(any_proof()),
+            )
+        )
     sizes = [draw(st.integers(1, 2**50)) for _ in names]
     return estimates.blocks_run(BlockSpectra(names=names, sizes=sizes, pairs=pairs))
 

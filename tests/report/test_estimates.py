@@ -28,6 +28,7 @@ from curvtool.results import (
     Outcome,
     SpectrumBlocksRun,
     TraceRun,
+    unproved,
 )
 from curvtool.storage.density import write_density
 from curvtool.storage.diag import write_diag
@@ -299,6 +300,39 @@ def test_spectra_by_layer_name_the_open_block() -> None:
     )
 
 
+def test_a_layer_at_the_floor_is_no_failure_and_no_success() -> None:
+    layers = list(estimates.blocks().pairs)
+    layers[2] = runs.pairs(runs.spectrum(5, seed=2), at_floor=[3, 4])
+    found = BlockSpectra(names=estimates.LAYERS, sizes=estimates.SIZES, pairs=layers)
+    report = render(estimates.blocks_run(found), width=100)
+    assert re.search(r"≈ layer1\.0\.conv2 .* 3/5 +all +at the limit", report)
+    words = " ".join(report.split())
+    assert "28 met the tolerance, 2 stopped at float32's limit (± " in words
+    assert "≈ Every pair met the tolerance or stopped at the floor of the arithmetic, in" in report
+    assert not found.converged
+    for word in ("all converged", "NOT", "✗"):
+        assert word not in report
+
+
+def test_layers_that_are_not_proved_are_counted_and_told() -> None:
+    layers = list(estimates.blocks().pairs)
+    layers[1] = runs.pairs(
+        layers[1].eigenvalues, completeness=runs.proved(layers[1].eigenvalues, all_of_it=False)
+    )
+    layers[2] = runs.pairs(layers[2].eigenvalues, completeness=unproved("no probe was made"))
+    found = BlockSpectra(names=estimates.LAYERS, sizes=estimates.SIZES, pairs=layers)
+    said = "Complete in 4 of 6 layers, each with probability 99.9 %; proved in part in 1; nothing"
+    assert said in " ".join(render(estimates.blocks_run(found)).split())
+    listed = " ".join(render(estimates.blocks_run(found), verbose=True).split())
+    assert "Nothing is proved: no probe was made" in listed
+    assert (
+        "Upper end, rank 1 of 4: at most 1 eigenvalue exceeds 0.07194, and it is listed" in listed
+    )
+    wide = render(estimates.blocks_run(found), width=120)
+    assert re.search(r"✓ layer1\.0\.conv1 .* 5/5 +1/5 ", wide)
+    assert re.search(r"✓ layer1\.0\.conv2 .* 5/5 +– ", wide)
+
+
 def test_of_smallest_eigenvalues_the_smallest_comes_first() -> None:
     pairs = [runs.pairs([-3.0, -1.0], which="SA"), runs.pairs([-2.0, 4.0], which="SA")]
     run = estimates.blocks_run(BlockSpectra(names=("a", "b"), sizes=(9, 9), pairs=pairs))
@@ -329,6 +363,9 @@ def test_json_holds_every_figure_but_the_long_vectors() -> None:
     blocks = spectrum_layers_json(RUNS["spectra by layer"])
     assert [layer["layer"] for layer in blocks["layers"]] == list(estimates.LAYERS)
     assert blocks["all_converged"] is True
+    assert blocks["met_tolerance"] == 30
+    assert blocks["completeness_sentence"].startswith("Complete in 6 of 6 layers")
+    assert all(layer["completeness"]["complete"] for layer in blocks["layers"])
 
 
 def test_the_whole_ends_as_its_worst_block() -> None:
@@ -340,4 +377,4 @@ def test_the_whole_ends_as_its_worst_block() -> None:
     assert found.outcome is Outcome.INTERRUPTED
     assert dataclasses.replace(found, pairs=pairs[:1]).converged
     assert found.hvps == 3 * 214
-    assert found.hvps_by_stage == {"solve": 606, "certify": 6, "probe": 30}
+    assert found.hvps_by_stage == {"solve": 582, "certify": 24, "probe": 36}

@@ -225,7 +225,7 @@ def test_the_header_says_how_it_ended_and_what_it_took(stored: tuple[Path, Any])
     path, run = stored
     header: Any = peek(path)
     answer = run if isinstance(run, DensityRun) else getattr(run, "estimate", None) or run.blocks
-    assert header.schema == "curvtool/1"
+    assert header.schema == "curvtool/2"
     assert header.outcome == "converged"
     assert header.hvps == answer.hvps
     assert type(header.hvps) is type(answer.hvps)
