@@ -104,11 +104,14 @@ def value_errors(
             of which nothing is proved is left out.
 
     Returns:
-        Shape (k,). Where `limits` prove that nothing is missing, the error belongs to the index:
-        the i-th value of the end is within it of the i-th eigenvalue. Elsewhere some eigenvalue
-        is, by the residual norm.
+        Shape (k,). Where `limits` lie further behind the values than residuals reach, the error
+        belongs to the index: the i-th value of the end is within it of the i-th eigenvalue.
+        Elsewhere some eigenvalue is, by the residual norm.
     """
     errors = found.norms
+    # A short residual alone tells no index: of two values that are nearer than the other one's
+    # error, the eigenvalue beside the better one may be the second.
+    reach = 2 * float(np.linalg.norm(errors))
     shift = _shifts(found.theta, found.F) + found.rounding
     for end, proved in limits.items():
         sign = 1.0 if end else -1.0
@@ -116,8 +119,8 @@ def value_errors(
         mine = mine[np.argsort(-sign * found.theta[mine], kind="stable")]
         others = np.flatnonzero(upper != end)
         if len(mine):
-            outward = _outward(found, sign, mine, others, shift, proved)
-            errors[mine] = np.minimum(errors[mine], shift[mine] + outward)
+            by_index = shift[mine] + _outward(found, sign, mine, others, shift, proved)
+            errors[mine] = np.where(by_index <= reach, by_index, errors[mine])
     return errors
 
 

@@ -111,8 +111,8 @@ def judged(
     everything = np.ones(k, dtype=np.bool_)
     budget = certificate.products + left
     sketched = False
-    if (settings.certify_fully or k <= FEW) and k <= left:
-        certificate.multiply(everything)
+    if (settings.certify_fully or k <= FEW) and int((~certificate.exact).sum()) <= left:
+        certificate.multiply(everything)  # those that are known already cost nothing
     else:
         sketched = True
         if not certificate.sketched:
