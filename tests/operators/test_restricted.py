@@ -29,10 +29,14 @@ def test_a_block_is_an_operator_like_any_other(law: Law, name: str, way: str) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_kept_and_rebuilt_batches_make_one_block(name: str) -> None:
-    objective = CASES[name].objective(batch_size=6)
+    # A batch costs a gpt 15 ms a product whatever its size: there one is kept and one rebuilt.
+    objective = CASES[name].objective(batch_size=16 if name == "gpt" else 6)
     whole = HessianOperator(objective)
     H_PP = dense_product(whole.matvec, whole.size)
-    few = HessianOperator(objective, graph_memory=graph_bytes(objective, objective.active[0]))
+    first = graph_bytes(objective, objective.active[0])
+    few = HessianOperator(objective, graph_memory=first)
+    if first:  # a linear loss has nothing to keep
+        assert 0 < len(few.kept) < len(objective.active)
     for place in range(len(objective.layout.sizes)):
         for operator in (whole, few):
             block = RestrictedHessian(operator, [place])
