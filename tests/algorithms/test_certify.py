@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
 from curvtool.algorithms.certify import enlargement, recurrence_defect, true_residuals
+
 from curvtool.operators.base import Counted, FunctionOperator
 from tests.algorithms.matrices import EPS64, network_like, rotated
 
