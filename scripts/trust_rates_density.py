@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from curvtool.algorithms.probes import QUADRATURE, probe
 from scipy.stats import beta
 
 from curvtool.algorithms.density.figures import counted
@@ -31,7 +32,6 @@ from curvtool.algorithms.density.pooled import Extremes, PooledSpectrum
 from curvtool.algorithms.density.probing import probed
 from curvtool.algorithms.density.settings import DensitySettings
 from curvtool.algorithms.density.steps import step_bounds
-from curvtool.algorithms.probes import QUADRATURE, probe
 from curvtool.operators.base import Counted, FunctionOperator
 from curvtool.results import FloatArray
 

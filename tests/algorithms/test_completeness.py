@@ -173,7 +173,7 @@ def test_a_probe_that_is_cut_short_states_what_it_has(products: int) -> None:
         statement = _stated(values, held, found)
         assert not statement.complete
         assert not _is_false(values, statement)
-        (_, end), = statement.ends
+        ((_, end),) = statement.ends
         assert end.listed == 6
         assert end.nothing_beyond is not None
         ranks.append(end.proved_rank)
@@ -259,9 +259,7 @@ def test_an_approximate_list_costs_no_margin() -> None:
     for seed in range(10):
         start = space.orthonormal_start(held.rows, Purpose.COMPLETENESS, 0, seed=seed)
         assert start is not None
-        found = probe(
-            known.operator, held, start, space.empty(60), chance=CHANCE, cap=60, most=60
-        )
+        found = probe(known.operator, held, start, space.empty(60), chance=CHANCE, cap=60, most=60)
         statement, limits = stated(held, found, 100, chance=CHANCE, spent=0, found=0)
         assert statement.complete
         assert not _is_false(known.eigenvalues, statement)
