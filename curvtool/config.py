@@ -40,7 +40,9 @@ DEFAULT_CONFIDENCE = 0.95
 DEFAULT_TRACE_HVPS = 10_000
 DEFAULT_DIAG_REL_ERR = 0.2
 DEFAULT_PROBES = 4
-DEFAULT_STEPS = 80
+DEFAULT_STEPS = 40
+DEFAULT_DEFLATE = 20
+DEFAULT_DENSITY_HVPS = 10_000
 DEFAULT_TOL: Mapping[Accuracy, float] = {"values": 1e-4, "vectors": 1e-3}
 # Ten steps of the completeness probe need rows of the basis, and a restart two more.
 BASIS_ABOVE_K = 12
@@ -324,13 +326,16 @@ class DensityConfig:
         compute: where and how precisely.
         num_probes: random starts.
         steps: of Lanczos for each; at most P.
-        probes: kind of the random vectors.
+        deflate: pairs of largest magnitude that are taken out first.
+        rel_err: half the width over the middle of every function's interval, for which probes go
+            on; None for `num_probes`.
+        max_hvps: most products over the whole dataset, of each matrix.
         reorthogonalize: whether the bases are kept orthogonal; None where memory decides.
         sigma: width of the Gaussians; None for a sensible one.
         outliers: spectrum run whose eigenvalues are drawn over the density.
         damping: numbers a of effective dimensions and log-determinants of H + a I.
         schatten: orders of Schatten norms.
-        threshold: of the numerical rank; None for tau.
+        threshold: beyond which eigenvalues are counted; None where what is known decides.
         per_layer: whether every layer's diagonal block gets a density.
         group: regular expression that makes layers of parameter names; None for modules.
     """
@@ -339,7 +344,9 @@ class DensityConfig:
     compute: ComputeConfig
     num_probes: int = DEFAULT_PROBES
     steps: int = DEFAULT_STEPS
-    probes: Probes = "rademacher"
+    deflate: int = DEFAULT_DEFLATE
+    rel_err: float | None = None
+    max_hvps: int = DEFAULT_DENSITY_HVPS
     reorthogonalize: bool | None = None
     sigma: float | None = None
     outliers: Path | None = None

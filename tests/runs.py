@@ -120,6 +120,7 @@ def proved(
         upper=None if which == "SA" else end(upper, 0.071_94),
         lower=None if which == "LA" else end(lower, -0.023_41),
         margin=1e-4,
+        least_margin=1.2e-5,
         products=12,
     )
 

@@ -162,9 +162,7 @@ def test_a_file_holds_one_idea() -> None:
 
 
 def test_the_config_asks_for_the_basis_that_the_solver_needs() -> None:
-    from curvtool.algorithms.certify import COMBINATIONS
-    from curvtool.algorithms.lanczos import SPARE_ROWS
-    from curvtool.config import BASIS_ABOVE_K, LEAST_HVPS
+    from curvtool.algorithms.proving import SPARE_ROWS
+    from curvtool.config import BASIS_ABOVE_K
 
     assert BASIS_ABOVE_K == SPARE_ROWS
-    assert LEAST_HVPS == COMBINATIONS + 1

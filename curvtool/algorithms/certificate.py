@@ -20,6 +20,7 @@ from torch import Tensor
 
 from curvtool.algorithms import linalg
 from curvtool.algorithms.bounds import Residuals, enlargement
+from curvtool.algorithms.completeness import SMALLEST
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SymmetricOperator, products
@@ -34,8 +35,6 @@ FEW = 4
 HEARD = 2.0
 # Pairs whose products are in memory at a time, in float64.
 _AT_ONCE = 8
-# A value below this share of the largest is held against the tolerance of that share.
-SMALLEST = 1e-2
 NOT_FINITE = (
     "The Hessian-vector product in float64 is not finite (NaN or infinity) although loss and "
     "gradient are. Second derivatives overflow here, or an operation has none at some example."

@@ -39,6 +39,8 @@ from curvtool.results import Completeness, EndProof, FloatArray
 CHANCE = 5e-4
 # A forecast is made after so many products; beyond the cap a probe ends after the second number.
 FORECAST_AFTER, GIVEN_UP_AFTER = 6, 10
+# A value below this share of the largest is held against the tolerance of that share.
+SMALLEST = 1e-2
 # Extra vectors are deflated while their couplings cost at most this share of the gap they open.
 _COST_OF_EXTRAS = 0.03
 
@@ -54,9 +56,9 @@ class Held:
         R: couplings, shape (n, b): R R' is the Gram matrix of their residuals.
         k: how many are listed.
         which: what was asked for.
-        margin: by how much each listed value may be low, shape (k,).
-        largest: |H|.
-        noise: of a product, absolute.
+        tol: by how much each listed value may be short, relative to it.
+        largest: |H|; values below a hundredth of it may be short by as much as that.
+        noise: of a product, absolute, by which every value may be short.
     """
 
     rows: Tensor
@@ -64,9 +66,15 @@ class Held:
     R: FloatArray
     k: int
     which: Which
-    margin: FloatArray
+    tol: float
     largest: float
     noise: float
+
+    @property
+    def margin(self) -> FloatArray:
+        """By how much each listed value may be short, shape (k,)."""
+        sizes = np.maximum(np.abs(self.theta[: self.k]), SMALLEST * self.largest)
+        return np.asarray(np.maximum(self.tol * sizes, self.noise))
 
     def end(self, *, upper: bool) -> tuple[FloatArray, list[tuple[float, int]]]:
         """Deflated values and conditions in the sign of an end."""
@@ -284,15 +292,13 @@ def stated(
             unseen=unseen(float(allowed.min(initial=np.inf)), alpha, probed.beta, N),
         )
         limits[upper] = beyond + held.noise
-    sizes = np.maximum(np.abs(held.theta[: held.k]), 0.01 * held.largest)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        margin = np.nan_to_num(held.margin / sizes, nan=0.0, posinf=0.0)
     statement = Completeness(
         complete=complete,
         probability=1 - CHANCE * len(proofs),
         upper=proofs.get(True),
         lower=proofs.get(False),
-        margin=float(margin.max(initial=0.0)),
+        margin=held.tol,
+        least_margin=max(held.tol * SMALLEST * held.largest, held.noise),
         products=spent,
         found=found,
     )

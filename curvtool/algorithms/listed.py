@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curvtool.algorithms.certificate import SMALLEST, Certificate, Listed
+from curvtool.algorithms.certificate import Certificate, Listed
 from curvtool.algorithms.completeness import (
     FORECAST_AFTER,
     GIVEN_UP_AFTER,
@@ -168,7 +168,7 @@ def _proved(
         R=certificate.couplings(pairs.coefficients),
         k=k,
         which=settings.which,
-        margin=settings.tol * np.maximum(np.abs(pairs.theta), SMALLEST * largest),
+        tol=settings.tol,
         largest=largest,
         noise=settings.noise * largest + settings.doubt,
     )

@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from curvtool.algorithms.certificate import SMALLEST, Certificate, Listed
+from curvtool.algorithms.certificate import Certificate, Listed
 from curvtool.algorithms.completeness import (
     FORECAST_AFTER,
     GIVEN_UP_AFTER,
@@ -102,7 +102,6 @@ class Prover:
     def _asked(self, theta: FloatArray, R: FloatArray, largest: float) -> Held:
         settings = self.settings
         k = min(settings.k, len(theta))
-        margin = settings.tol * np.maximum(np.abs(theta[:k]), SMALLEST * largest)
         noise = self.noise * largest + settings.doubt
         return Held(
             rows=self.krylov.rows,
@@ -110,7 +109,7 @@ class Prover:
             R=R,
             k=k,
             which=settings.which,
-            margin=np.maximum(margin, noise),
+            tol=settings.tol,
             largest=largest,
             noise=noise,
         )
@@ -147,6 +146,8 @@ class Prover:
     def prove(self, held: Held) -> Completeness | None:
         """Probe what the list may lack; None where something was seen, which the rows have now."""
         krylov, settings = self.krylov, self.settings
+        if not settings.proves:
+            return unproved("no probe was asked for")
         if krylov.rounded:
             return unproved("the basis is stored in bfloat16, whose rounding hides what it lacks")
         held = self._asked(held.theta, held.R, held.largest)  # with the noise that is known now

@@ -39,6 +39,7 @@ class EigenSettings:
             error, and no number of products makes it smaller.
         certify_fully: hold every pair against a product of its own.
         complete: prove the list complete, whatever it costs.
+        proves: whether a probe looks for what the list lacks; where not, nothing is stated of it.
         vectors: whether the eigenvectors are wanted.
         momentum: of power iteration, 0 for none.
         start: a direction, shape (P,), that is thought to be rich in the wanted eigenvectors; of
@@ -57,6 +58,7 @@ class EigenSettings:
     reference: SymmetricOperator | None = None
     doubt: float = 0.0
     complete: bool = False
+    proves: bool = True
     certify_fully: bool = False
     vectors: bool = False
     momentum: float = 0.0

@@ -145,7 +145,8 @@ def _complete(proof: Completeness, which: str) -> str:
     return (
         f"complete: with probability {likely} the list holds the {wanted} of the matrix that the "
         f"products apply, copies counted; each may be {_ERRING.get(which, 'short')} by at most "
-        f"{numbers.short_bound(proof.margin)} of its magnitude, or of 1 % of |H| where that is more"
+        f"{numbers.short_bound(proof.margin)} of its magnitude, or by "
+        f"{numbers.short_bound(proof.least_margin)} where that is more"
     )
 
 

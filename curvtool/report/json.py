@@ -26,6 +26,7 @@ from curvtool.report.words import sentence
 from curvtool.results import (
     BenchRun,
     CheckRun,
+    DensityEstimate,
     DensityRun,
     DiagRun,
     EigenPairs,
@@ -37,6 +38,10 @@ from curvtool.results import (
     TraceRun,
     TrackRun,
 )
+from curvtool.results.density import SIDES
+
+# Half of a function's interval over this is given as `stderr`, to readers of earlier versions.
+_QUANTILE = 1.96
 
 
 def spectrum_json(run: SpectrumRun) -> dict[str, Any]:
@@ -114,11 +119,9 @@ def density_json(run: DensityRun) -> dict[str, Any]:
         "kind": "density",
         "outcome": run.outcome.value,
         "outcome_sentence": density_sentence(run),
-        "estimates": [
-            {**_estimate(found), "negative_mass_allowed": list(found.below(-found.tau))}
-            for found in run.estimates
-        ],
+        "estimates": [_density(found) for found in run.estimates],
         "hvps": run.hvps,
+        "hvps_by_stage": _plain(run.hvps_by_stage),
         "solve_seconds": _plain(run.solve_seconds),
         **_solve(run),
     }
@@ -250,6 +253,21 @@ def _pairs(pairs: EigenPairs) -> dict[str, Any]:
 
 def _sentences(said: Sequence[str]) -> str:
     return " ".join(sentence(each) for each in said)
+
+
+def _density(found: DensityEstimate) -> dict[str, Any]:
+    """One density; counts by their names, and whether what it calls intervals are ones."""
+    counts = None
+    if found.count_interval is not None:
+        counts = {
+            side: _plain(ends) for side, ends in zip(SIDES, found.count_interval, strict=True)
+        }
+    shown = _estimate(found, without={"count_interval"})
+    for function in shown["functions"]:
+        ends = function["interval"]
+        known = ends is not None and None not in ends
+        function["stderr"] = (ends[1] - ends[0]) / 2 / _QUANTILE if known else None
+    return {**shown, "counts": counts, "proved": found.proved}
 
 
 def _estimate(found: Any, *, without: Collection[str] = ()) -> dict[str, Any]:

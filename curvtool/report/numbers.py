@@ -147,6 +147,32 @@ def interval(low: float, high: float) -> tuple[str, str]:
     return text(shown[0]), text(shown[1])
 
 
+def limits(low: float, high: float) -> tuple[str, str]:
+    """Format limits that need not lie evenly about anything, outward, to two digits of their width.
+
+    Args:
+        low: the lower one.
+        high: the upper one.
+
+    Returns:
+        Both; the same text twice only where they are equal. Named where they are not finite.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return str(float(low)), str(float(high))
+    ends = Decimal(repr(float(low))), Decimal(repr(float(high)))
+    width = _UP.subtract(ends[1], ends[0]).copy_abs()
+    largest = max(ends, key=abs)
+    if width:
+        place = max(width.adjusted() - 1, largest.adjusted() - _MOST_DIGITS + 1)
+    else:
+        place = _last_place(largest, Decimal(0))
+    unit = Decimal((0, (1,), place))
+    shown = _DOWN.quantize(ends[0], unit), _UP.quantize(ends[1], unit)
+    size = max(map(abs, shown))
+    text = _separated if size == 0 or Decimal("1e-3") <= size < 10**10 else _scientific
+    return text(shown[0]), text(shown[1])
+
+
 def bound(number: float, unit: str = "") -> str:
     """Format a bound with two digits, rounded up, in plain notation where that is short.
 
@@ -360,3 +386,23 @@ def figure(number: float) -> str:
         E.g. `0.02131`, `1.2e-09`.
     """
     return f"{number:.4g}"
+
+
+def below(number: float) -> str:
+    """Format a lower limit with three digits, rounded down; named where it is not finite."""
+    return _three(number, _DOWN)
+
+
+def above(number: float) -> str:
+    """Format an upper limit with three digits, rounded up; named where it is not finite."""
+    return _three(number, _UP)
+
+
+def _three(number: float, context: Context) -> str:
+    if not math.isfinite(number):
+        return str(float(number))
+    exact = Decimal(repr(float(number)))
+    if not exact:
+        return "0"
+    rounded = context.quantize(exact, Decimal((0, (1,), exact.adjusted() - 2)))
+    return f"{float(rounded):.3g}"

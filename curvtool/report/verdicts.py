@@ -51,7 +51,13 @@ def trace_sentence(found: TraceEstimate) -> str:
 
 def density_sentence(run: DensityRun) -> str:
     """Say how a density ended."""
+    if run.config.get("rel_err") is not None:
+        if run.outcome is Outcome.CONVERGED:
+            return "all intervals are as narrow as asked"
+        return _stopped(run.outcome, "all intervals were as narrow as asked")
     if run.outcome is Outcome.CONVERGED:
+        if all(found.method == "dense" for found in run.estimates):
+            return "every eigenvalue was computed"
         return "all probes that were asked for took all their steps"
     return _stopped(run.outcome, "all probes that were asked for had taken their steps")
 

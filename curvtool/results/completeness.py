@@ -44,8 +44,9 @@ class Completeness:
             nothing is stated.
         upper: what is proved at the upper end; None where it was not asked for.
         lower: likewise.
-        margin: what a listed value may be low by, relative to its magnitude; values below 1 % of
-            |H| by this share of that.
+        margin: what a listed value may be short by, relative to its magnitude.
+        least_margin: the same, absolute, for values of which `margin` is less: a hundredth of the
+            tolerance of |H|, or the noise of a product where that is more.
         products: that the statements cost.
         found: values that a probe found missing, and that the list has now.
         reason: why nothing is proved; empty where something is.
@@ -56,6 +57,7 @@ class Completeness:
     upper: EndProof | None = None
     lower: EndProof | None = None
     margin: float = 0.0
+    least_margin: float = 0.0
     products: int = 0
     found: int = 0
     reason: str = ""

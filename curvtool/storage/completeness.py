@@ -43,6 +43,7 @@ def read_completeness(group: Any) -> Completeness:
         upper=_end(told["ends"]["upper"]),
         lower=_end(told["ends"]["lower"]),
         margin=float(told["margin"]),
+        least_margin=float(told["least_margin"]),
         products=int(told["products"]),
         found=int(told["found"]),
         reason=str(told["reason"]),

@@ -29,7 +29,7 @@ def false_at(seed: int, chance: float) -> bool:
         R=np.zeros((K, 1)),
         k=K,
         which="LA",
-        margin=1e-4 * spikes,
+        tol=1e-4,
         largest=float(spikes[0]),
         noise=0.0,
     )

@@ -48,7 +48,9 @@ def cell(family: str, noise: str, k: int, seeds: int) -> Row:
             row["complete"] += 1
             row["misplaced"] += int(
                 (
-                    apart > errors + 1e-4 * np.maximum(np.abs(found.eigenvalues), 0.01 * largest)
+                    apart
+                    > errors
+                    + np.maximum(1e-4 * np.abs(found.eigenvalues), found.completeness.least_margin)
                 ).sum()
             )
         row["met"] += int(found.converged.sum())

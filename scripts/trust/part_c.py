@@ -59,7 +59,7 @@ def cell(family: str, k: int, first: int, seeds: int) -> Row:
 def _missing(values: Floats, which: str, found: EigenPairs, tol: float) -> tuple[bool, float]:
     """Whether a wanted value is missing by more than the margin, and the gap behind the list."""
     largest = float(np.abs(values).max())
-    margin = max(found.completeness.margin, tol)
+    least = max(found.completeness.least_margin, 0.01 * tol * largest)
     theta, true = found.eigenvalues, wanted_values(values, which, len(found.eigenvalues))
     rest = np.sort(values)
     k = len(theta)
@@ -79,7 +79,7 @@ def _missing(values: Floats, which: str, found: EigenPairs, tol: float) -> tuple
         )
     else:
         gap = (true[-1] - rest[-k - 1]) / (rest[-k - 1] - rest[0])
-    allowed = margin * np.maximum(np.abs(theta), 0.01 * largest) + 1e-9 * largest
+    allowed = np.maximum(tol * np.abs(theta), least) + 1e-9 * largest
     return bool((true - theta > allowed).any()), float(gap)
 
 

@@ -145,6 +145,24 @@ def test_its_run_files_are_shown(name: str, here: Path, H_PP: NDArray[np.float64
     check_values(found, H_PP)
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("spectrum")])
+def test_only_its_whole_matrices_pass_for_complete(name: str, here: Path) -> None:
+    path = here / f"{name}.h5"
+    path.write_bytes(gzip.decompress((FOLDER / f"{name}.h5.gz").read_bytes()))
+    found = shown(path)
+    lists = found.get("layers", [found])
+    proofs = [each["completeness"] for each in lists]
+    dense = all(each["method"] == "dense" for each in lists)
+    assert [proof["complete"] for proof in proofs] == [dense] * len(proofs)
+    for each in lists:
+        counted = each["met_tolerance"] + each["stopped_at_floor"]
+        assert counted == len(each["eigenvalues"]) or each["outcome"] == "max_hvps"
+        if each["accuracy"] == "values":
+            errors, values = np.array(each["eigenvalue_errors"]), np.array(each["eigenvalues"])
+            above = errors > each["tol"] * np.abs(values)
+            assert not above[np.array(each["converged"])].any()
+
+
 def test_every_kind_is_among_them(here: Path) -> None:
     assert {name.split("_")[0] for name in NAMES} == KINDS - {"spectrum-layers"}
     assert "spectrum_layers" in NAMES

@@ -78,31 +78,37 @@ FUNCTIONS = st.builds(
     name=FOREIGN,
     parameter=st.none() | st.floats(),
     value=st.none() | st.floats(),
-    stderr=st.none() | ERRORS,
+    interval=st.none() | st.tuples(st.floats(), st.floats()),
     detail=FOREIGN,
 )
 
 
 @st.composite
 def any_density(draw: st.DrawFn, layer: str = "") -> Any:
-    n, m, g = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 4))
+    n, m, g, t = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 4)), 3
+    counts = st.floats(0, 1e10)
+    levels = np.sort(draw(arrays(t, st.floats(0, 1e9))))
+    proved = draw(st.booleans())
     return estimates.density(
         nodes=draw(arrays(n * m, FINITE | st.just(np.nan))).reshape(n, m),
         weights=draw(arrays(n * m, st.floats(0, 1))).reshape(n, m),
+        deflated=draw(st.lists(FINITE, max_size=3).map(np.array)),
         grid=np.sort(draw(arrays(g, st.floats(-1e3, 1e3)))),
         density=draw(arrays(g, st.floats(0, 1e9))),
-        density_stderr=draw(arrays(g, st.floats(0, 1e9) | st.just(np.nan))),
         sigma=draw(st.floats(0, 1e3)),
         size=draw(st.integers(1, 2**50)),
-        tau=draw(ERRORS),
-        negative_mass=draw(st.floats(0, 1)),
-        negative_mass_stderr=draw(ERRORS | st.just(np.nan)),
+        ends=(draw(FIGURES), draw(FIGURES)),
+        zero_band=draw(ERRORS),
+        count_interval=draw(arrays(8, counts)).reshape(4, 2) if proved else None,
+        levels=levels,
+        beyond_interval=draw(arrays(4 * t, counts)).reshape(2, t, 2),
         functions=draw(st.lists(FUNCTIONS, max_size=3)),
+        confidence=draw(st.floats(0, 1)),
+        method=draw(st.sampled_from(["probes", "dense"])),
         outliers=draw(st.lists(FINITE, max_size=3).map(np.array)),
         reorthogonalized=draw(st.booleans()),
         outcome=draw(OUTCOMES),
         layer=layer,
-        **({"probes": 2}),
     )
 
 

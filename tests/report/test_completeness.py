@@ -141,6 +141,7 @@ def test_json_has_the_object_of_the_file() -> None:
             "lower": {"listed": 1, "proved_rank": 0, "nothing_beyond": -0.02341, "unseen": 6.4e-3},
         },
         "margin": 1e-4,
+        "least_margin": 1.2e-5,
         "products": 12,
         "found": 0,
         "reason": "",
