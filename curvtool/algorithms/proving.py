@@ -73,8 +73,7 @@ class Prover:
         """Products of the operator that leave enough for a certificate."""
         settings = self.settings
         aside = products_of_certificate(settings, min(settings.k, self.operator.size))
-        left = settings.max_hvps - self.stages["certify"] - aside
-        return max(left, min(self.operator.calls + 1, settings.max_hvps - 1))
+        return max(1, settings.max_hvps - self.stages["certify"] - aside)
 
     def hold(self, theta: FloatArray, S: FloatArray, order: Indices, largest: float) -> Held:
         """Shrink the basis to the list, in its order, and to what is worth deflating beside it.

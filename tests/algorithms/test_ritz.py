@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curvtool.algorithms.ritz import beyond, gaps, shortfall, value_bounds, wanted
+from curvtool.algorithms.ritz import beyond, gaps, value_bounds, wanted
 from curvtool.algorithms.settings import EigenSettings, Which
 
 VALUES = np.array([-5.0, -1.0, 0.5, 2.0, 4.0])
