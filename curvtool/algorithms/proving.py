@@ -161,6 +161,7 @@ class Prover:
         assert start is not None
         self.probes += 1
         cap = max(FORECAST_AFTER, int(np.ceil(_CAP * solve)))
+        more = settings.complete or probed <= _MORE_CAP * solve
         found = probe(
             self.operator,
             held,
@@ -169,9 +170,9 @@ class Prover:
             chance=chance,
             cap=room if settings.complete else cap,
             most=room,
+            finds=more,
         )
         self.stages["probe"] += found.products
-        more = settings.complete or probed + found.products <= _MORE_CAP * solve + SPARE_ROWS
         if found.seen and more and found.products < room:
             self.lost = not found.keeps_all
             if found.keeps_all:
