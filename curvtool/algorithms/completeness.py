@@ -184,6 +184,7 @@ def probe(
     chance: float,
     cap: int,
     most: int,
+    finds: bool,
 ) -> Probed:
     """Lanczos from a fresh random vector in the complement of the held rows.
 
@@ -195,6 +196,8 @@ def probe(
         chance: of a false statement at each end.
         cap: products that it may take where the forecast says that they suffice.
         most: products that it may take at all.
+        finds: whether it ends as soon as it sees something, which a longer list then has; if not,
+            it goes on to say what it can of the list as it is.
 
     Returns:
         The recurrence. Three passes over the held rows a step beside the product.
@@ -242,7 +245,8 @@ def probe(
             sign = 1.0 if upper else -1.0
             end.step(sign * alpha[-1], beta[-2] if j else 0.0, beta[-1])
         seen = any(end.seen for end in ends.values())
-        if seen or closed or all(end.proved for end in ends.values()):
+        ended = seen and (finds or j + 1 >= GIVEN_UP_AFTER)
+        if ended or closed or all(end.proved for end in ends.values()):
             break
         if j + 1 == FORECAST_AFTER and max(end.forecast for end in ends.values()) > cap:
             cap = GIVEN_UP_AFTER

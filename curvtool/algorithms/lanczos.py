@@ -144,10 +144,11 @@ class _Solve:
                 prover.count_found(before, view.theta[view.order], view.largest)
         if self.krylov.complete:
             proof = WHOLE_MATRIX
-        if proof is not None and certificate is not None and not prover.is_sharp(certificate):
+        room = prover.most - self.operator.calls
+        if proof and certificate and room > 0 and not prover.is_sharp(certificate):
             # Behind a list that is not proved nothing vouches for a gap: residuals must do.
-            extra = max(SPARE_ROWS, self.stages["solve"])
-            view, enough = self._expand(min(prover.most, self.operator.calls + extra))
+            extra = min(room, max(SPARE_ROWS, self.stages["solve"]))
+            view, enough = self._expand(self.operator.calls + extra)
             certificate = None
         if not len(view.order):
             return self._nothing()

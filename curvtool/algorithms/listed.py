@@ -179,6 +179,6 @@ def _proved(
     room = min(left, size - k)
     scratch = space.empty(min(room, cap))
     cap = room if settings.complete else cap
-    found = probe(watched, held, start, scratch, chance=chance, cap=cap, most=room)
+    found = probe(watched, held, start, scratch, chance=chance, cap=cap, most=room, finds=False)
     proof = stated(held, found, size, chance=chance, spent=found.products, found=0)
     return proof, found.products

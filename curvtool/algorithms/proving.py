@@ -82,8 +82,7 @@ class Prover:
         """Products of the operator that leave enough for a certificate."""
         settings = self.settings
         aside = products_of_certificate(settings, min(settings.k, self.operator.size))
-        left = settings.max_hvps - self.stages["certify"] - aside
-        return max(left, min(self.operator.calls + 1, settings.max_hvps - 1))
+        return max(1, settings.max_hvps - self.stages["certify"] - aside)
 
     def hold(self, theta: FloatArray, S: FloatArray, order: Indices, largest: float) -> Held:
         """Shrink the basis to the list, in its order, and to what is worth deflating beside it.
@@ -171,6 +170,7 @@ class Prover:
         assert start is not None
         self.probes += 1
         cap = max(FORECAST_AFTER, int(np.ceil(_CAP * solve)))
+        more = settings.complete or probed <= _MORE_CAP * solve
         found = probe(
             self.operator,
             held,
@@ -179,9 +179,9 @@ class Prover:
             chance=chance,
             cap=room if settings.complete else cap,
             most=room,
+            finds=more,
         )
         self.stages["probe"] += found.products
-        more = settings.complete or probed + found.products <= _MORE_CAP * solve + SPARE_ROWS
         if found.seen and more and found.products < room:
             self.lost = not found.keeps_all
             if found.keeps_all:

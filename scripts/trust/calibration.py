@@ -38,7 +38,7 @@ def false_at(seed: int, chance: float) -> bool:
     start[:K] = 0
     start /= start.norm()
     scratch = Space(P, dtype=torch.float64, device=CPU).empty(60)
-    found = probe(operator, held, start, scratch, chance=chance, cap=60, most=60)
+    found = probe(operator, held, start, scratch, chance=chance, cap=60, most=60, finds=True)
     if found.seen:
         return False
     statement, _ = stated(held, found, P, chance=chance, spent=found.products, found=0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from curvtool.algorithms.ritz import wanted
 from curvtool.algorithms.settings import Which
 from curvtool.operators.base import FunctionOperator
-from curvtool.results import FloatArray
+from curvtool.results import EigenPairs, FloatArray
 
 EPS64 = float(np.finfo(np.float64).eps)
 EPS32 = float(np.finfo(np.float32).eps)
@@ -55,3 +55,26 @@ def network_like(P: int, *, seed: int) -> FloatArray:
     rng = np.random.default_rng(seed)
     bulk = rng.exponential(0.05, P - 40)
     return np.concatenate([20 * 0.8 ** np.arange(20), bulk, -0.3 * 0.8 ** np.arange(20)])
+
+
+def assert_true(known: Known, pairs: EigenPairs) -> None:
+    """Every value is near an eigenvalue, and nothing that is said of further ones is false."""
+    largest = float(np.abs(known.eigenvalues).max())
+    own = len(known.eigenvalues) * EPS64 * largest  # of the dense truth
+    near = np.abs(known.eigenvalues[None, :] - pairs.eigenvalues[:, None]).min(axis=1)
+    assert (near <= pairs.eigenvalue_errors + own).all()
+    stated = pairs.completeness
+    if stated.complete:
+        truth = known.truth(pairs.which, len(pairs.eigenvalues))  # type: ignore[arg-type]
+        margin = stated.margin * np.maximum(np.abs(pairs.eigenvalues), 0.01 * largest)
+        # Of LM both lists by magnitude: values that tie but for their signs come in any order.
+        signed = np.abs if pairs.which == "LM" else np.asarray
+        order = np.argsort(signed(pairs.eigenvalues), kind="stable")
+        apart = np.abs(np.sort(signed(pairs.eigenvalues)) - np.sort(signed(truth)))
+        assert (apart <= (pairs.eigenvalue_errors + margin)[order] + own).all()
+    for name, end in stated.ends:
+        if end.nothing_beyond is not None:
+            sign = 1.0 if name == "upper" else -1.0
+            slack = pairs.noise * largest + own
+            beyond = sign * known.eigenvalues > sign * end.nothing_beyond + slack
+            assert beyond.sum() <= end.proved_rank

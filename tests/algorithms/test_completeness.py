@@ -42,7 +42,7 @@ def _held(
         "R": np.zeros((len(places), 0)),
         "k": len(places),
         "which": which,
-        "margin": tol * np.maximum(np.abs(theta), 0.01 * largest),
+        "tol": tol,
         "largest": largest,
         "noise": 0.0,
     }
@@ -58,13 +58,16 @@ def _probe(
     cap: int = 1000,
     most: int = 1000,
     room: int = 60,
+    finds: bool = True,
 ) -> Probed:
     counted = Counted(diagonal(values))
     space = space_of(counted)
     start = space.orthonormal_start(held.rows, Purpose.COMPLETENESS, 0, seed=seed)
     assert start is not None
     scratch = space.empty(room)
-    found = probe(counted, held, start, scratch, chance=chance, cap=cap, most=most)
+    found = probe(
+        counted, held, start, scratch, chance=chance, cap=cap, most=most, finds=finds
+    )
     assert found.products == counted.calls
     return found
 
@@ -91,6 +94,22 @@ def test_a_missed_copy_is_seen_from_every_start() -> None:
         assert found.products <= 10
 
 
+def test_where_nothing_can_be_added_a_probe_goes_on_to_say_what_it_can() -> None:
+    for seed in range(20):
+        held = _held(VALUES, [0, 2], "LA")
+        found = _probe(VALUES, held, seed, finds=False)
+        assert found.seen
+        assert found.products == GIVEN_UP_AFTER
+        statement = _stated(VALUES, held, found)
+        assert not statement.complete
+        assert not _is_false(VALUES, statement)
+        # The copy of 12.8 is what is missing: nothing much lies beyond that.
+        ((_, end),) = statement.ends
+        assert end.proved_rank == 0
+        assert end.nothing_beyond is not None
+        assert end.nothing_beyond < 14
+
+
 @pytest.mark.parametrize(
     ("which", "places"),
     [
@@ -107,13 +126,13 @@ def test_a_whole_list_is_proved_from_every_start(which: Which, places: list[int]
         assert not found.seen
         statement = _stated(VALUES, held, found)
         assert statement.complete
+        assert statement.margin == pytest.approx(1e-3)
         ends = 1 if which in {"LA", "SA"} else 2
         assert statement.probability == pytest.approx(1 - ends * CHANCE)
         assert statement.proved_rank == statement.listed == len(places)
         for _, end in statement.ends:
             assert end.complete
             assert end.unseen <= CHANCE * (1 + 1e-6)
-        assert statement.margin == pytest.approx(1e-3)
         assert statement.products == found.products
 
 
@@ -151,7 +170,9 @@ def test_a_probe_errs_as_often_as_it_may(noise: float) -> None:
         space = space_of(operator)
         start = space.orthonormal_start(held.rows, Purpose.COMPLETENESS, 0, seed=seed)
         assert start is not None
-        found = probe(operator, held, start, space.empty(40), chance=chance, cap=40, most=40)
+        found = probe(
+            operator, held, start, space.empty(40), chance=chance, cap=40, most=40, finds=True
+        )
         if found.seen:
             continue
         statement = _stated(values, held, found, chance)
@@ -250,7 +271,7 @@ def test_an_approximate_list_costs_no_margin() -> None:
         R=np.linalg.qr(residual)[1].T,
         k=3,
         which="LA",
-        margin=0.01 * theta,
+        tol=0.01,
         largest=3.0,
         noise=0.0,
     )
@@ -259,7 +280,16 @@ def test_an_approximate_list_costs_no_margin() -> None:
     for seed in range(10):
         start = space.orthonormal_start(held.rows, Purpose.COMPLETENESS, 0, seed=seed)
         assert start is not None
-        found = probe(known.operator, held, start, space.empty(60), chance=CHANCE, cap=60, most=60)
+        found = probe(
+            known.operator,
+            held,
+            start,
+            space.empty(60),
+            chance=CHANCE,
+            cap=60,
+            most=60,
+            finds=True,
+        )
         statement, limits = stated(held, found, 100, chance=CHANCE, spent=0, found=0)
         assert statement.complete
         assert not _is_false(known.eigenvalues, statement)
