@@ -146,6 +146,10 @@ class Shifted(Wrapper):
         return torch.add(v_P * self.by, self.inner.matvec(v_P), alpha=self.scale)
 
 
+class NoReference(Exception):
+    """Products in float64 cannot be had; the text says why: for whoever can do without."""
+
+
 class BudgetExhausted(Exception):
     """The operator may not be applied again: a signal between solver and caller, no error."""
 

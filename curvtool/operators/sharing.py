@@ -16,7 +16,7 @@ from torch import Tensor
 
 from curvtool.distributed.group import Group
 from curvtool.distributed.shares import Shares
-from curvtool.operators.base import SymmetricOperator
+from curvtool.operators.base import SymmetricOperator, products
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.recording import Recorder, fingerprint, loop
 
@@ -114,6 +114,23 @@ class Sharded(_Ranks):
         """This rank's part of H v, shape (p,). Memory is two vectors of P numbers."""
         v_P = self.group.all_gather(v_p, self.shares)
         return self.group.reduce_scatter(self._product(v_P), self.shares)
+
+
+@final
+class ShardedRows(Sharded):
+    """The same of an operator that multiplies several rows in one pass."""
+
+    @property
+    def block(self) -> int:
+        """Rows that `matmat` sends through one pass."""
+        found: int = getattr(self.local, "block", 1)
+        return found
+
+    def matmat(self, V_kp: Tensor, /) -> Tensor:
+        """This rank's parts of products with rows, shape (k, p)."""
+        V_kP = torch.stack([self.group.all_gather(v_p, self.shares) for v_p in V_kp])
+        part_kP = products(self.local, V_kP) * self.share if self.share else torch.zeros_like(V_kP)
+        return torch.stack([self.group.reduce_scatter(row_P, self.shares) for row_P in part_kP])
 
 
 @final

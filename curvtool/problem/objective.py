@@ -336,6 +336,11 @@ class Objective:
             self._weights = tuple(weights)
         return True
 
+    def weigh(self) -> None:
+        """Read the batches' weights by forward passes alone, a third of `evaluate`."""
+        weights, _ = self._weighed(self._data)
+        self._weights, self._total_weight = tuple(weights), sum(weights)
+
     def _weighed(self, data: Residency) -> tuple[list[float], float]:
         """Weights of batches, and the weighted sum of their losses."""
         weights, total = [], 0.0
