@@ -14,8 +14,8 @@ from torch import Tensor
 Kind = Literal["rademacher", "gaussian"]
 
 # Streams of one seed that must never meet: probes of one term each, probes of all terms, of
-# quadrature, and of sketches.
-PER_TERM, SHARED, QUADRATURE, SKETCH = 1, 2, 3, 4
+# quadrature, of sketches, and of what is held against float64.
+PER_TERM, SHARED, QUADRATURE, SKETCH, ARITHMETIC = 1, 2, 3, 4, 5
 
 
 def probe(
