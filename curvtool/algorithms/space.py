@@ -112,6 +112,10 @@ class Space:
         """V w in float64, shape (m,), on the device."""
         return self.sum(linalg.inner_products(V_mp, w_p))
 
+    def exact_products(self, V_mp: Tensor, w_p: Tensor) -> Tensor:
+        """The same with every product and sum in float64: for numbers that are printed."""
+        return self.sum(linalg.exact_products(V_mp, w_p))
+
     def norm(self, w_p: Tensor) -> Tensor:
         """|w| in float64, a scalar on the device, whatever the scale of its entries."""
         length = linalg.norm(w_p)
