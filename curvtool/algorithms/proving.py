@@ -25,6 +25,7 @@ from curvtool.algorithms.krylov import KrylovDecomposition
 from curvtool.algorithms.ritz import Indices
 from curvtool.algorithms.settings import EigenSettings
 from curvtool.operators.base import Counted
+from curvtool.operators.recording import fingerprint
 from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import Completeness, FloatArray, unproved
 
@@ -62,6 +63,14 @@ class Prover:
         self.noise = settings.noise
         self.limits: Mapping[bool, FloatArray] = {}
         self.lost = False
+
+    @property
+    def _begun_from(self) -> tuple[int, ...]:
+        """Tells apart the probes of solves that begin from one another's vectors."""
+        # What a neighbour's probe found may be in its vectors, and the same numbers must not come
+        # again: a probe is to be independent of all that the solve knew.
+        start = self.settings.start
+        return () if start is None else (int(fingerprint(start), 16),)
 
     @property
     def spent(self) -> int:
@@ -156,7 +165,7 @@ class Prover:
             return unproved("the products ran out before a probe could be made")
         chance = chance_of_round(self.probes)
         start = krylov.space.orthonormal_start(
-            held.rows, Purpose.COMPLETENESS, self.probes, seed=settings.seed
+            held.rows, Purpose.COMPLETENESS, self.probes, *self._begun_from, seed=settings.seed
         )
         assert start is not None
         self.probes += 1

@@ -283,9 +283,11 @@ def _taken_out(run: DensityRun, probed: Sequence[DensityEstimate]) -> str:
     if len(probed) != 1 or not isinstance(asked, int) or len(probed[0].deflated) >= asked:
         return ""
     number = len(probed[0].deflated)
+    if number:
+        return f"{number} of {asked} pairs were sharp enough to be taken out"
     return (
-        f"{number or 'none'} of {asked} pairs were sharp enough to be taken out for about the "
-        "price of the probes, or memory had room for no more"
+        "no pairs were taken out: none was sharp after as many products as the probes take, or "
+        "memory had no room for them"
     )
 
 

@@ -54,7 +54,8 @@ def counted(view: View, settings: DensitySettings) -> Counts:
 
     The band is the smallest level at which the quadratures leave open less than a tenth of what is
     certain, or than what the probes leave open anyway, or a wider one that is as certain and leaves
-    less open; where there is none, the one that leaves open the least part. It is chosen with the
+    less open; where there is none, the one that leaves open the least part, if that is less than
+    what is certain; else the one that holds all of the rest. It is chosen with the
     probes that are then counted with; the coverage that was measured includes the choice.
 
     Args:
@@ -91,13 +92,19 @@ def _chosen(beyond: Beyond, top: float, probes: int) -> int:
     certain, possible = beyond.resolved[:, 0], beyond.resolved[:, 1]
     left_open = possible - certain
     allowed = np.maximum(OPEN * certain, 2 * np.sqrt(2 * np.maximum(certain, 0.0) / probes))
-    fits = np.flatnonzero(inside & (left_open <= allowed + 1e-9))
-    if len(fits):
+    fits = inside & (left_open <= allowed + 1e-9)
+    # A band that holds all of the rest tells nothing of it: it comes last.
+    telling = inside & (certain >= 1)
+    if (fits & telling).any():
+        first = int(np.flatnonzero(fits & telling)[0])
         # A wider band that loses nothing certain may leave less open: beside many exact zeros.
-        as_good = np.flatnonzero(inside & (certain >= certain[fits[0]] - FREE))
+        as_good = np.flatnonzero(inside & (certain >= certain[first] - FREE))
         return int(as_good[np.argmin(left_open[as_good].round(1))])
-    share = np.where(inside, left_open / (certain + 1), np.inf)
-    return int(np.argmin(share))
+    share = left_open / (certain + 1)
+    rough = telling & (left_open <= certain)
+    if not rough.any() and fits.any():
+        return int(np.flatnonzero(fits)[0])
+    return int(np.argmin(np.where(rough if rough.any() else inside, share, np.inf)))
 
 
 def functions_of(view: View, settings: DensitySettings) -> Iterator[SpectralFunction]:
