@@ -28,6 +28,7 @@ from scipy.stats import beta
 
 from curvtool.algorithms.density.figures import counted
 from curvtool.algorithms.density.functions import SpectralSum, schatten_norm, trace
+from curvtool.algorithms.density.limits import SLACK
 from curvtool.algorithms.density.pooled import Extremes, PooledSpectrum
 from curvtool.algorithms.density.probing import probed
 from curvtool.algorithms.density.settings import DensitySettings
@@ -153,7 +154,8 @@ def one(values: FloatArray, d: int, seed: int) -> dict[str, Any]:
 
 
 def _steps(values: FloatArray, d: int, seed: int, view: PooledSpectrum) -> tuple[int, int]:
-    """Bounds of single steps against each probe's own measure, read beyond the noise."""
+    """Checks of single steps against each probe's own measure beyond the noise, and violations."""
+    # The noise moves shares, too: by less than what limits of counts allow for.
     rng = np.random.default_rng([seed, d])
     checks = violations = 0
     for i, recurrence in enumerate(view.recurrences):
@@ -172,7 +174,7 @@ def _steps(values: FloatArray, d: int, seed: int, view: PooledSpectrum) -> tuple
         _, upto = step_bounds(recurrence, at + view.noise)
         truth = np.array([weights[rest <= x].sum() for x in at])
         checks += 2 * STEP_CHECKS
-        violations += int((below > truth + 1e-7).sum() + (upto < truth - 1e-7).sum())
+        violations += int((below > truth + SLACK / P).sum() + (upto < truth - SLACK / P).sum())
     return checks, violations
 
 

@@ -21,6 +21,9 @@ from curvtool.results import Certification, Completeness, FloatArray, Outcome
 
 # An error of this share of |H| is nothing in any arithmetic: a zero eigenvalue meets its tolerance.
 NOTHING = 1e-13
+# Single products in float64 that are made without being asked for: a tenth of the solve's, since
+# each takes two to three times as long as one of these.
+LEAST_WORTH, WORTH = 2, 10
 
 
 @final
@@ -94,6 +97,7 @@ def judged(
     limits: Mapping[bool, FloatArray],
     *,
     left: float,
+    solve: int,
 ) -> Judged:
     """Hold pairs against their tolerance, with as many products as that takes.
 
@@ -102,14 +106,16 @@ def judged(
         settings: what was asked.
         limits: see `value_errors`.
         left: products that may be made.
+        solve: products of the solve.
 
     Returns:
-        The pairs. None further where a sketch suffices; a product for each pair that it leaves
-        open, then for all of them where that is not enough.
+        The pairs. No further product where a sketch suffices; else one for each pair that it leaves
+        open, then for all of them where that is not enough: a tenth as many as the solve took, the
+        most wanted pairs first, or as many as it takes where the tolerance was asked for.
     """
     k = len(certificate.listed.theta)
     everything = np.ones(k, dtype=np.bool_)
-    budget = certificate.products + left
+    most = certificate.products + left
     sketched = False
     if (settings.certify_fully or k <= FEW) and int((~certificate.exact).sum()) <= left:
         certificate.multiply(everything)  # those that are known already cost nothing
@@ -119,14 +125,18 @@ def judged(
             certificate.sketch(int(min(COMBINATIONS, left)))
     could = resolvable(certificate, settings, limits)
     found, rotation, errors, missed = _held(certificate, settings, limits)
+    worth = certificate.products + max(LEAST_WORTH, solve // WORTH)
+    budget = most if settings.strict else min(most, worth)
     for which in (missed, everything):
         more = which & ~certificate.exact
         best = _held(certificate, settings, limits, at_best=True)[-1]
-        if not (missed & could & ~best).any() or not more.any():
+        affordable = budget - certificate.products
+        if not (missed & could & ~best).any() or not more.any() or affordable < 1:
             break
-        if certificate.products + int(more.sum()) > budget:
-            break
-        certificate.multiply(which)
+        by_wish = [i for i in wanted(found.theta, settings.which, k) if more[i]]
+        chosen = np.zeros(k, dtype=np.bool_)
+        chosen[by_wish[: int(affordable)]] = True
+        certificate.multiply(chosen)
         found, rotation, errors, missed = _held(certificate, settings, limits)
     kind = Certification.OWN_PRODUCTS
     if certificate.in_float64:
@@ -134,9 +144,9 @@ def judged(
         if sketched and certificate.exact.any() and not certificate.exact.all():
             kind = Certification.SKETCH_AND_PAIRS
     order = wanted(found.theta, settings.which, k)
-    # A pair that products without noise would have brought within the tolerance is at the floor
-    # once nothing of it is left to a sketch.
-    floor = missed & could & certificate.exact
+    # Products without noise would have brought it within the tolerance; what is left to a sketch
+    # is at the floor as far as that tells.
+    floor = missed & could & (certificate.exact | (certificate.products < most))
     return Judged(
         theta=found.theta[order],
         errors=errors[order],

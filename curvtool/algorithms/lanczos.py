@@ -155,7 +155,8 @@ class _Solve:
         if certificate is None or proof is None or self.krylov.complete:
             certificate = prover.certificate(self._held(view))
         before_it, left = certificate.products, self.settings.max_hvps - prover.spent
-        pairs = judged(certificate, self.settings, prover.limits, left=left)
+        solve = self.stages["solve"]
+        pairs = judged(certificate, self.settings, prover.limits, left=left, solve=solve)
         self.stages["certify"] += certificate.products - before_it
         prover.noise = max(prover.noise, certificate.noise)
         if proof is None:

@@ -107,10 +107,10 @@ def certified(
     certificate.multiply(np.ones(k, dtype=np.bool_))
     if settings.reference is not None:
         operator.calls += certificate.products
-    pairs = judged(certificate, settings, {}, left=0)
+    pairs = judged(certificate, settings, {}, left=0, solve=solve)
     proof, probed = _proved(operator, watched, Y_kP, certificate, pairs, settings, proves_nothing)
     if proof is not None and proof[1]:
-        pairs = judged(certificate, settings, proof[1], left=0)
+        pairs = judged(certificate, settings, proof[1], left=0, solve=solve)
     completeness = WHOLE_MATRIX if k == operator.size else _or_unproved(proof, proves_nothing)
     enough = k == settings.k
     rotate_rows(Y_kP, torch.from_numpy(np.ascontiguousarray(pairs.coefficients)))

@@ -37,6 +37,8 @@ class EigenSettings:
             None where float64 cannot be had, so that the operator's own products serve.
         doubt: how far the operator's matrix may be from the wanted one, absolute; it enters every
             error, and no number of products makes it smaller.
+        strict: whether the tolerance was asked for, so that every pair that combinations leave open
+            is multiplied in float64.
         certify_fully: hold every pair against a product of its own.
         complete: prove the list complete, whatever it costs.
         proves: whether a probe looks for what the list lacks; where not, nothing is stated of it.
@@ -57,6 +59,7 @@ class EigenSettings:
     noise: float
     reference: SymmetricOperator | None = None
     doubt: float = 0.0
+    strict: bool = False
     complete: bool = False
     proves: bool = True
     certify_fully: bool = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar, final
+from typing import TYPE_CHECKING, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from curvtool.operators.ways.base import Keeper, Pieces, embedded
 from curvtool.operators.ways.registry import way_named
 from curvtool.operators.workers import Workers
 from curvtool.problem.objective import Objective
+
+if TYPE_CHECKING:
+    from curvtool.operators.reference import Twin
 
 _Result = TypeVar("_Result")
 
@@ -42,6 +45,7 @@ class HessianOperator:
             multiplied.
         recorder: saves the sum over batches inside a product; None where nobody does.
         adjustments: sentences: what was given up when memory ran out.
+        twin: the same in float64; None until somebody asks for it.
 
     Raises:
         ValueError: for a way that there is not.
@@ -65,6 +69,7 @@ class HessianOperator:
         self.workers: Workers | None = None
         self.recorder: Recorder | None = None
         self.adjustments: list[str] = []
+        self.twin: Twin | None = None
         self._tell = tell
         self._keeper: Keeper | None = None
         self._limit = float("inf") if graph_memory is None else graph_memory

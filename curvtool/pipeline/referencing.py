@@ -9,7 +9,7 @@ import torch
 from curvtool.operators.base import NoReference, SymmetricOperator
 from curvtool.operators.preflight import LEAST_NOISE
 from curvtool.operators.recorded import Recorded
-from curvtool.operators.reference import ReferenceHessian
+from curvtool.operators.reference import ReferenceHessian, Twin
 from curvtool.operators.sharing import ShardedRows, Summed, shared_out
 from curvtool.operators.ways.registry import way_named
 from curvtool.pipeline.preparing import Prepared
@@ -44,9 +44,14 @@ def reference_of(
     if not way.exact:
         return None
     name, places = block or ("", None)
-    local = ReferenceHessian(prepared.objective, way=way.name, places=places)
+    if operator.twin is None:  # blocks share one
+        demand = prepared.demand
+        taken = demand.basis_bytes + demand.vector_bytes + operator.bytes_kept
+        room = max(0, prepared.memory - taken)
+        operator.twin = Twin(prepared.objective, way=way.name, room=room)
+    local = ReferenceHessian(operator.twin, places=places)
     try:
-        local.prepared()
+        local.twin.double  # noqa: B018  # made now, so that all ranks know whether it can be
         problem = ""
     except NoReference as error:
         problem = str(error)

@@ -157,6 +157,7 @@ def run_spectrum(
             reference=reference,
             doubt=prepared.preflight.doubt,
             complete=config.complete,
+            strict=config.tol_given,
             certify_fully=config.certify == "full",
             vectors=config.vectors,
             momentum=config.momentum,

@@ -68,6 +68,7 @@ def run_spectrum_layers(
             noise=prepared.preflight.noise,
             doubt=prepared.preflight.doubt,
             complete=config.complete,
+            strict=config.tol_given,
             certify_fully=config.certify == "full",
             vectors=config.vectors,
         )

@@ -11,10 +11,18 @@ from rich.text import Text
 
 from curvtool.report import numbers
 from curvtool.report.style import BAD, GOOD, WARNING, Page
-from curvtool.results import EigenPairs, FloatArray, Outcome, SpectrumBlocksRun, SpectrumRun
+from curvtool.results import (
+    Certification,
+    EigenPairs,
+    FloatArray,
+    Outcome,
+    SpectrumBlocksRun,
+    SpectrumRun,
+)
 
 UNCONVERGED = "NOT CONVERGED"
 AT_FLOOR = "at the limit"
+_SKETCHED = {Certification.SKETCH, Certification.SKETCH_AND_PAIRS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,5 +133,12 @@ def _limit(run: SpectrumRun | SpectrumBlocksRun) -> tuple[str, str]:
     """What stopped the pairs, and what goes on where something does."""
     if run.config.get("basis_dtype") == "bfloat16":
         return "the limit of a basis in bfloat16", "; --basis-dtype auto goes on"
-    remedy = "; --dtype float64 goes on" if run.plan.dtype != "float64" else ""
-    return f"{run.plan.dtype}'s limit", remedy
+    if run.plan.dtype == "float64":
+        return "float64's limit", ""
+    # A pair that only combinations tell of may be better than they say.
+    each = run.blocks.pairs if isinstance(run, SpectrumBlocksRun) else [run.pairs]
+    sketched = any(pairs.certification in _SKETCHED for pairs in each if pairs.at_floor.any())
+    return (
+        f"{run.plan.dtype}'s limit",
+        f"; {'--certify full or ' if sketched else ''}--dtype float64 goes on",
+    )

@@ -32,6 +32,7 @@ def cell(family: str, noise: str, k: int, seeds: int) -> Row:
             reference=H.exact,
             seed=seed,
             max_hvps=600,
+            strict=True,
         )
         found = lanczos(H.noisy, asked)
         largest = float(np.abs(H.values).max())

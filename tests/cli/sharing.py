@@ -43,6 +43,8 @@ FIGURES = {
     "samples",
     "nodes",
     "weights",
+    "deflated",
+    "function_interval",
     "diagonal",
     "diagonal_stderr",
     "layer_quantiles",

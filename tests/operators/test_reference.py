@@ -7,11 +7,20 @@ import torch
 
 from curvtool.operators.base import NoReference
 from curvtool.operators.hessian import HessianOperator
-from curvtool.operators.reference import ReferenceHessian
+from curvtool.operators.reference import ReferenceHessian, Twin
 from curvtool.problem.objective import Objective
 from tests.conformance import LAWS, Law
 from tests.objectives import CASES, dense_product
 from tests.operators.test_hessian import EPS
+
+ROOM = 10**9
+
+
+def reference(
+    objective: Objective, way: str, *, places: list[int] | None = None, room: int = ROOM
+) -> ReferenceHessian:
+    return ReferenceHessian(Twin(objective, way=way, room=room), places=places)
+
 
 NAMES = ("tanh", "cnn", "gpt", "masked-weighted", "weight-decay", "zero")
 
@@ -21,7 +30,7 @@ NAMES = ("tanh", "cnn", "gpt", "masked-weighted", "weight-decay", "zero")
 def test_a_reference_is_an_operator_like_any_other(law: Law, way: str) -> None:
     objective = CASES["weight-decay"].objective(batch_size=6)
     exact = HessianOperator(objective, way=way)
-    law(ReferenceHessian(objective, way=way), dense_product(exact.matvec, exact.size))
+    law(reference(objective, way), dense_product(exact.matvec, exact.size))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,25 +38,25 @@ def test_float32_and_float64_problems_have_the_same_reference(name: str) -> None
     double = CASES[name].objective(batch_size=6)
     exact = HessianOperator(double)
     H_PP = dense_product(exact.matvec, exact.size)
-    reference = ReferenceHessian(double, way="retained-graph")
+    found = reference(double, "retained-graph")
     rows = torch.eye(exact.size, dtype=torch.float64)
     # Sums over examples in another order: batches are halved.
-    assert _apart(reference.matmat(rows), H_PP) <= 1e3 * EPS
+    assert _apart(found.matmat(rows), H_PP) <= 1e3 * EPS
     # Of a float32 problem it has the digits that weights and data came with.
     given = [double.batch(i) for i in double.active]
     single = double.of_batches(given, dtype=torch.float32)
-    assert _apart(ReferenceHessian(single, way="retained-graph").matmat(rows), H_PP) <= 1e3 * EPS
+    assert _apart(reference(single, "retained-graph").matmat(rows), H_PP) <= 1e3 * EPS
 
 
 @pytest.mark.parametrize("way", ["retained-graph", "forward-over-reverse"])
 def test_a_block_is_that_of_the_whole(way: str) -> None:
     objective = CASES["cnn"].objective(batch_size=6)
-    whole = ReferenceHessian(objective, way=way)
+    whole = reference(objective, way)
     H_PP = whole.matmat(torch.eye(whole.size, dtype=torch.float64))
     layout = objective.layout
     for place in range(len(layout.sizes)):
         at = torch.arange(layout.offsets[place], layout.offsets[place] + layout.sizes[place])
-        block = ReferenceHessian(objective, way=way, places=[place])
+        block = reference(objective, way, places=[place])
         rows = torch.eye(block.size, dtype=torch.float64)
         assert float((block.matmat(rows) - H_PP[at][:, at]).norm()) <= 1e3 * EPS * float(
             H_PP.norm()
@@ -62,12 +71,12 @@ def test_a_model_that_does_not_cast_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Objective, "sample", refused)
     with pytest.raises(NoReference, match="expected scalar type"):
-        ReferenceHessian(objective, way="retained-graph").prepared()
+        reference(objective, "retained-graph").matvec(torch.zeros(objective.size).double())
 
 
 def test_memory_that_runs_out_halves_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = CASES["tanh"].objective(batch_size=23)
-    reference = ReferenceHessian(objective, way="retained-graph")
+    found = reference(objective, "retained-graph")
     exact = HessianOperator(objective)
     rows = torch.eye(exact.size, dtype=torch.float64)
     real, most = Objective.batch_gradient, 6
@@ -79,10 +88,20 @@ def test_memory_that_runs_out_halves_the_batches(monkeypatch: pytest.MonkeyPatch
 
     H_PP = dense_product(exact.matvec, exact.size)
     monkeypatch.setattr(Objective, "batch_gradient", narrow)
-    assert _apart(reference.matmat(rows), H_PP) <= 1e3 * EPS
+    assert _apart(found.matmat(rows), H_PP) <= 1e3 * EPS
     most = 0
     with pytest.raises(NoReference, match="memory ran out"):
-        reference.matmat(rows)
+        found.matmat(rows)
+
+
+def test_kept_graphs_and_new_ones_give_the_same_bits() -> None:
+    objective = CASES["cnn"].objective(batch_size=6)
+    rows = torch.eye(objective.size, dtype=torch.float64)[:3]
+    found = [reference(objective, "retained-graph", room=room) for room in (ROOM, 0)]
+    first, again = ([each.matmat(rows) for each in found] for _ in range(2))
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[0], again[1])
 
 
 def _apart(found: torch.Tensor, truth: torch.Tensor) -> float:

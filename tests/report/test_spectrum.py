@@ -265,7 +265,10 @@ AT_FLOOR = runs.pairs([3.0, 2.0, -1.0], errors=[2e-4, 9.9e-3, 9.2e-3], at_floor=
 def test_pairs_at_the_floor_are_counted_apart() -> None:
     report = render(runs.run(AT_FLOOR))
     words = " ".join(report.split())
-    said = "1 met the tolerance, 2 stopped at float32's limit (± 0.0099); --dtype float64 goes on"
+    said = (
+        "1 met the tolerance, 2 stopped at float32's limit (± 0.0099); --certify full or --dtype "
+        "float64 goes on"
+    )
     assert said in words
     assert "≈ Every pair met the tolerance or stopped at the floor of the arithmetic" in words
     for word in ("all converged", "NOT CONVERGED", "✗", "All requested pairs met"):
