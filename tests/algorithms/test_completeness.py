@@ -65,9 +65,7 @@ def _probe(
     start = space.orthonormal_start(held.rows, Purpose.COMPLETENESS, 0, seed=seed)
     assert start is not None
     scratch = space.empty(room)
-    found = probe(
-        counted, held, start, scratch, chance=chance, cap=cap, most=most, finds=finds
-    )
+    found = probe(counted, held, start, scratch, chance=chance, cap=cap, most=most, finds=finds)
     assert found.products == counted.calls
     return found
 

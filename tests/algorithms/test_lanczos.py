@@ -37,9 +37,7 @@ def _settings(
 
 def _solve(known: Known, settings: EigenSettings) -> EigenPairs:
     """A solve that is held against float64 products of the same matrix."""
-    return lanczos(
-        known.operator, replace(settings, reference=known.reference, noise=10 * EPS64)
-    )
+    return lanczos(known.operator, replace(settings, reference=known.reference, noise=10 * EPS64))
 
 
 def _assert_holds(pairs: EigenPairs, truth: np.ndarray) -> None:
