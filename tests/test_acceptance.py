@@ -14,7 +14,7 @@ from curvtool.config import ComputeConfig, DType, Method, ProblemConfig, Spectru
 from curvtool.pipeline import load, run_spectrum
 from curvtool.problem.models import BUILTIN_MODELS
 from curvtool.problem.save import save_checkpoint
-from curvtool.results import Completeness, FloatArray, Outcome, SpectrumRun
+from curvtool.results import WHOLE_MATRIX, FloatArray, Outcome, SpectrumRun
 
 EXAMPLES = 256
 SIZES = [64, 20, 10]
@@ -130,7 +130,7 @@ def test_the_methods_agree(trained: Trained, which: Which) -> None:
 def test_auto_goes_dense_below_the_budget_and_all_gives_every_eigenvalue(trained: Trained) -> None:
     pairs = trained.solve(dtype="float64", method="auto", all_pairs=True).pairs
     assert pairs.method == "dense"
-    assert pairs.completeness is Completeness.EXHAUSTIVE
+    assert pairs.completeness is WHOLE_MATRIX
     found, truth = np.sort(pairs.eigenvalues), np.sort(trained.eigenvalues)
     errors = pairs.eigenvalue_errors[np.argsort(pairs.eigenvalues, kind="stable")]
     assert (np.abs(found - truth) <= errors).all()

@@ -12,9 +12,9 @@ from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
 from curvtool.algorithms.listed import Watched, certified
 from curvtool.algorithms.power import power_iteration
 from curvtool.algorithms.settings import EigenSettings, Which
-from curvtool.operators.base import Counted
-from curvtool.results import Completeness, EigenPairs, Outcome
-from tests.algorithms.matrices import EPS64, diagonal, network_like, rotated
+from curvtool.operators.base import Counted, FunctionOperator
+from curvtool.results import WHOLE_MATRIX, Certification, EigenPairs, Outcome
+from tests.algorithms.matrices import EPS64, assert_true, diagonal, network_like, rotated
 
 Method = Callable[..., EigenPairs]
 BASE = EigenSettings(k=5, noise=10 * EPS64, max_hvps=5000)
@@ -87,8 +87,12 @@ def test_a_copy_that_a_solver_missed_is_not_called_complete() -> None:
             spent=False,
         )
         assert pairs.converged.all()
-        assert pairs.completeness is Completeness.MISSING
-        assert pairs.outcome is Outcome.INCOMPLETE
+        assert not pairs.completeness.complete
+        assert pairs.outcome is Outcome.CONVERGED
+        end = pairs.completeness.upper
+        assert end is not None
+        assert end.nothing_beyond is not None
+        assert (eigenvalues > end.nothing_beyond).sum() <= end.proved_rank
 
 
 @pytest.mark.parametrize("method", [scipy_eigsh, scipy_lobpcg, power_iteration])
@@ -165,14 +169,71 @@ def test_the_dense_way_gives_every_eigenvalue(P: int) -> None:
     known = rotated(np.random.default_rng(0).standard_normal(P), seed=0)
     pairs = dense(known.operator, replace(BASE, k=P, which="SA"))
     assert pairs.outcome is Outcome.CONVERGED
-    assert pairs.completeness is Completeness.EXHAUSTIVE
+    assert pairs.completeness is WHOLE_MATRIX
+    assert pairs.certification is Certification.MATRIX
     assert (np.abs(pairs.eigenvalues - np.sort(known.eigenvalues)) <= pairs.eigenvalue_errors).all()
 
 
 def test_the_dense_way_sees_an_asymmetric_matrix() -> None:
-    from curvtool.operators.base import FunctionOperator
-
     A = torch.randn(30, 30, generator=torch.Generator().manual_seed(0)).double()
     pairs = dense(FunctionOperator(lambda v: A @ v, 30), BASE)
-    assert pairs.outcome is Outcome.STAGNATED
+    assert pairs.outcome is Outcome.FLOOR
     assert not pairs.converged.any()
+    # Symmetric part and antisymmetric part differ from A by the latter: its norm is in the error.
+    antisymmetric = float(torch.linalg.matrix_norm((A - A.T) / 2, 2))
+    assert (pairs.eigenvalue_errors >= antisymmetric).all()
+
+
+def test_the_dense_way_multiplies_in_float64_where_it_can() -> None:
+    known = rotated(network_like(60, seed=0), seed=0, dtype=torch.float32)
+    own, reference = Counted(known.operator), Counted(known.reference)
+    settings = replace(BASE, which="LA", noise=10 * EPS64)
+    pairs = dense(own, replace(settings, reference=reference))
+    assert (own.calls, reference.calls) == (0, 60)
+    assert pairs.hvps == 60
+    assert pairs.certification is Certification.MATRIX
+    assert pairs.converged.all()
+    assert pairs.eigenvalue_errors.max() <= 100 * 60 * EPS64 * 20
+    assert (np.abs(pairs.eigenvalues - known.truth("LA", 5)) <= pairs.eigenvalue_errors).all()
+    # Without a reference four more products bound how far the matrix is from the operator.
+    alone = dense(own, replace(settings, noise=1e-7))
+    assert (own.calls, alone.hvps_by_stage["certify"]) == (64, 4)
+    assert alone.certification is Certification.OWN_PRODUCTS
+    assert (np.abs(alone.eigenvalues - known.truth("LA", 5)) <= alone.eigenvalue_errors).all()
+
+
+def test_the_dense_way_tells_products_that_are_not_those_of_its_matrix() -> None:
+    """Columns and fresh products differ by 1 %: symmetric each time, but not one H."""
+    known = rotated(network_like(60, seed=0), seed=0)
+    calls = 0
+
+    def drifting(v: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return known.matrix @ v * (1.01 if calls > 60 else 1.0)
+
+    pairs = dense(FunctionOperator(drifting, 60), BASE)
+    assert not pairs.converged.any()
+    assert (pairs.eigenvalue_errors >= 0.01 * 20 / 5).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["f64", "f32"])
+def test_what_eigsh_lists_is_proved_and_what_others_list_is_not(dtype: torch.dtype) -> None:
+    eigenvalues = np.concatenate([8 * 0.7 ** np.arange(8), np.zeros(92)])
+    for seed in range(5):
+        known = rotated(eigenvalues, seed=seed, dtype=dtype)
+        operator, reference = Counted(known.operator), Counted(known.reference)
+        settings = replace(BASE, which="LA", seed=seed, reference=reference)
+        found = scipy_eigsh(operator, settings)
+        assert_true(known, found)
+        assert found.completeness.complete
+        assert found.certification is Certification.BLOCK
+        assert found.hvps == operator.calls + reference.calls
+        assert found.hvps_by_stage["probe"] == found.completeness.products >= 2
+        for method, name in ((scipy_lobpcg, "LOBPCG"), (power_iteration, "power iteration")):
+            other = method(known.operator, settings)
+            assert_true(known, other)
+            assert not other.completeness.complete
+            assert other.completeness.probability is None
+            assert other.completeness.reason == f"{name} proves nothing of what it does not list"
+            assert other.hvps_by_stage["probe"] == 0
