@@ -3,8 +3,8 @@
     python scripts/trust_rates.py            # everything, some hours on two cores
     python scripts/trust_rates.py --quick B  # some of the bounds, a minute
 
-B bounds, C completeness. Seeds are fixed, so that a table is the same on every machine but for
-roundings. With --store FILE.json what was computed is kept, and gone on with.
+B bounds, C completeness, D densities. Seeds are fixed, so that a table is the same on every machine
+but for roundings. With --store FILE.json what was computed is kept, and gone on with.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from trust import part_b, part_c
+from trust import part_b, part_c, part_d
 
-PARTS = ("B", "C")
+PARTS = ("B", "C", "D")
 
 
 def main() -> int:
@@ -35,6 +35,9 @@ def main() -> int:
         low, high = part_c.calibrate(200 if options.quick else 2000, options.store)
         # Three to ten per cent of the statements are to be false there.
         violations += int(high < 0.03) + int(low > 0.10)
+    if "D" in options.parts:
+        beside = options.store and options.store.with_suffix(".densities.json")
+        violations += part_d.run(None if options.quick else 400, beside)
     print(f"\n{violations} violations")
     return min(1, violations)
 

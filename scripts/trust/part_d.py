@@ -1,18 +1,13 @@
-"""How often densities hold the truth, with curvtool's own code on spectra that are known.
-
-    python scripts/trust_rates_density.py [--quick] [--seeds 400] [--out FILE.json] [CELL ...]
+"""Rates of densities: is the truth within each interval as often as it is said to be?
 
 A cell is a family of spectra with so many pairs taken out, e.g. `network-20`. For each seed fresh
-probes, products with noise, all figures; the file is written after each seed's figures, and a run
-that is repeated goes on from there. Prints coverage with the 99 % interval of Clopper and Pearson,
-median widths beside those that are to be reached, and checks of single steps.
+probes, products with noise, all figures.
 
 Letters: P size, d deflated pairs, q probes, k steps.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -39,6 +34,7 @@ from curvtool.results import FloatArray
 
 P, Q, K, NOISE = 2000, 4, 40, 1e-7
 STEP_CHECKS = 4  # points of each probe, read from both sides
+FEW = 12  # seeds of a small cut
 LEVEL = 0.95
 # Half widths, relative, that are to be reached within a fifth: |H|_F, nuclear norm, trace (over the
 # nuclear norm), effective dimensions at 1e-2 and 1e-3 of the top, log-determinant, count.
@@ -177,9 +173,9 @@ def _covered(hits: int, runs: int) -> tuple[float, float]:
     return low, float(beta.ppf(0.995, hits + 1, runs - hits)) if hits < runs else 1.0
 
 
-def measured(path: Path, cells: list[str], seeds: int) -> dict[str, Any]:
+def measured(path: Path | None, cells: list[str], seeds: int) -> dict[str, Any]:
     """Run what is missing, a seed at a time over all cells; the file holds what is done."""
-    state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    state: dict[str, Any] = json.loads(path.read_text()) if path and path.exists() else {}
     began = time.monotonic()
     for seed in range(seeds):
         for cell in cells:
@@ -197,9 +193,10 @@ def measured(path: Path, cells: list[str], seeds: int) -> dict[str, Any]:
             for key in ("checks", "violations"):
                 done[key] += found[key]
             done["seeds"] += 1
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(state))
-        os.replace(partial, path)
+        if path is not None:
+            partial = path.with_name(path.name + ".partial")
+            partial.write_text(json.dumps(state))
+            os.replace(partial, path)
         if seed % 10 == 9:
             print(f"{seed + 1} seeds, {time.monotonic() - began:.0f} s", flush=True)
     return state
@@ -236,19 +233,25 @@ def lines(state: dict[str, Any]) -> Iterator[str]:
     yield from short
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("cells", nargs="*", choices=[*WANTED, []], metavar="CELL")
-    parser.add_argument("--quick", action="store_true", help="12 seeds of three cells")
-    parser.add_argument("--seeds", type=int)
-    parser.add_argument("--out", type=Path, default=Path("trust_rates_density.json"))
-    asked = parser.parse_args()
-    cells = asked.cells or list(QUICK if asked.quick else WANTED)
-    state = measured(asked.out, cells, asked.seeds or (12 if asked.quick else 400))
-    for line in lines({cell: state[cell] for cell in cells}):
-        print(line)
+def run(seeds: int | None, store: Path | None) -> int:
+    """Print the table; the number of figures whose coverage falls short, and of steps violated.
+
+    Args:
+        seeds: of each cell; None for a small cut.
+        store: JSON file that is written after each seed; None for none.
+
+    Returns:
+        Violations. A width that falls short is printed, and is none.
+    """
+    cells = list(QUICK if seeds is None else WANTED)
+    state = measured(store, cells, seeds or FEW)
+    print("\nDensities: coverage in %, median half width, for each figure\n")
+    said = list(lines({cell: state[cell] for cell in cells}))
+    print("\n".join(said))
+    steps = sum(int(state[cell]["violations"]) for cell in cells)
+    return steps + sum(" of " in line and "width" not in line for line in _short(said))
 
 
-if __name__ == "__main__":
-    main()
+def _short(said: list[str]) -> list[str]:
+    at = next(i for i, line in enumerate(said) if line.startswith("falls short"))
+    return said[at + 1 :]
