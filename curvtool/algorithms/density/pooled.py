@@ -22,7 +22,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -77,6 +77,34 @@ class Probed:
 
     recurrence: Recurrence
     square: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Pooled shares beyond levels on one side of zero; all arrays of shape (t,).
+
+    Attributes:
+        sign: of the side.
+        far: where certain shares are read.
+        near: where possible ones are.
+        surely: at least.
+        perhaps: at most.
+    """
+
+    sign: int
+    far: FloatArray
+    near: FloatArray
+    surely: FloatArray
+    perhaps: FloatArray
+
+    def inside(self, theta: FloatArray) -> FloatArray:
+        """How many Ritz values lie beyond each level."""
+        return _over(self.sign * theta, self.far)
+
+    def elsewhere(self, theta: FloatArray) -> FloatArray:
+        """How many do not."""
+        return _over(-self.sign * theta, -self.near)
 
 
 @final
@@ -168,52 +196,58 @@ class PooledSpectrum:
         Returns:
             Limits of the counts.
         """
-        t = len(levels_t)
-        margin = np.concatenate([self._margins(-levels_t), self._margins(levels_t)])
-        at = np.concatenate([-levels_t, levels_t])
-        # The certain counts are read farther out, the possible ones farther in.
-        outer, inner = at + np.sign(at) * margin, at - np.sign(at) * margin
-        surely, perhaps = np.zeros((2, t)), np.zeros((2, t))
-        for share, recurrence in zip(self.share_n, self.recurrences, strict=True):
-            before, upto = step_bounds(recurrence, np.concatenate([outer, inner]), same=self.same)
-            surely[0] += share * before[:t]
-            surely[1] += share * (1 - upto[t : 2 * t])
-            perhaps[0] += share * upto[2 * t : 3 * t]
-            perhaps[1] += share * (1 - before[3 * t :])
-        ritz = np.zeros((2, t)), np.zeros((2, t))
-        if self.orthogonal:
-            for theta in self.ritz:
-                for side, sign in enumerate((-1, 1)):
-                    far, near = (np.abs(x.reshape(2, t)[side]) for x in (outer, inner))
-                    ritz[0][side] = np.maximum(ritz[0][side], _over(sign * theta, far))
-                    others = _over(-sign * theta, -near)
-                    ritz[1][side] = np.maximum(ritz[1][side], others)
+        sides = [self._side(sign, levels_t) for sign in (-1, 1)]
         exact = [self._exact_beyond(levels_t, sign) for sign in (-1, 1)]
-        sides = [
-            self._counted(surely[i], perhaps[i], ritz[0][i], ritz[1][i], exact[i]) for i in (0, 1)
+        alone = [
+            self._counted(
+                side.surely,
+                side.perhaps,
+                self._most_ritz(side.inside),
+                self._most_ritz(side.elsewhere),
+                beside,
+            )
+            for side, beside in zip(sides, exact, strict=True)
         ]
-        together, least = surely.sum(axis=0), np.zeros(t)
-        if self.orthogonal:
-            joint = np.stack([
-                _over(-theta, np.abs(outer[:t])) + _over(theta, outer[t:]) for theta in self.ritz
-            ])
-            least = joint.max(axis=0)
-        both = self._counted(together, perhaps.sum(axis=0), least, np.zeros(t), exact[0] + exact[1])
-        resolved = self.dimension * np.stack([together, perhaps.sum(axis=0)], axis=1)
-        return Beyond(levels_t, sides[0], sides[1], both, resolved)
+        surely = sides[0].surely + sides[1].surely
+        perhaps = sides[0].perhaps + sides[1].perhaps
+        both = self._counted(
+            surely,
+            perhaps,
+            self._most_ritz(lambda theta: sides[0].inside(theta) + sides[1].inside(theta)),
+            np.zeros(len(levels_t)),
+            exact[0] + exact[1],
+        )
+        resolved = self.dimension * np.stack([surely, perhaps], axis=1)
+        return Beyond(levels_t, alone[0], alone[1], both, resolved)
+
+    def _side(self, sign: int, levels_t: FloatArray) -> _Side:
+        """Pooled shares beyond levels on one side: certain ones farther out, possible nearer."""
+        margin = self._margins(sign * levels_t)
+        far, near = levels_t + margin, levels_t - margin
+        surely, perhaps = np.zeros(len(levels_t)), np.zeros(len(levels_t))
+        for share, recurrence in zip(self.share_n, self.recurrences, strict=True):
+            both = step_bounds(recurrence, sign * np.concatenate([far, near]), same=self.same)
+            # Below -t by F, above t by 1 - F, whose bounds change places.
+            least, most = both if sign < 0 else (1 - both[1], 1 - both[0])
+            surely += share * least[: len(far)]
+            perhaps += share * most[len(far) :]
+        return _Side(sign, far, near, surely, perhaps)
+
+    def _most_ritz(self, counted: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        """The most Ritz values of one probe that are counted: so many eigenvalues there are."""
+        found = [counted(theta) for theta in self.ritz]
+        return np.max(found, axis=0) if self.orthogonal else np.zeros_like(found[0])
 
     def below(self, points_x: FloatArray) -> FloatArray:
         """How many eigenvalues are at most x, from the envelopes: shape (x, 2)."""
         margin = self._margins(points_x)
         low, high = np.zeros(len(points_x)), np.zeros(len(points_x))
-        least, others = np.zeros(len(points_x)), np.zeros(len(points_x))
-        for share, brackets, theta in zip(self.share_n, self.brackets, self.ritz, strict=True):
+        for share, brackets in zip(self.share_n, self.brackets, strict=True):
             apart = self.same * brackets.recurrence.scale
             low += share * brackets.envelope.below(points_x - margin - apart)
             high += share * brackets.envelope.upto(points_x + margin + apart)
-            if self.orthogonal:
-                least = np.maximum(least, _over(-theta, -(points_x - margin)))
-                others = np.maximum(others, _over(theta, points_x + margin))
+        least = self._most_ritz(lambda theta: _over(-theta, -(points_x - margin)))
+        others = self._most_ritz(lambda theta: _over(theta, points_x + margin))
         values, rho = self.extremes.values, self.extremes.coupling
         exact = np.stack(
             [(values + off <= points_x[:, None]).sum(axis=1) for off in (rho, -rho)], axis=1
