@@ -293,7 +293,7 @@ class DiagConfig:
     Attributes:
         problem: what is differentiated.
         compute: where and how precisely.
-        rel_err: |standard errors|_2 over |diagonal|_2.
+        rel_err: bound of |error|_2 over |diagonal|_2.
         max_hvps: most products over the whole dataset.
         probes: kind of the random vectors.
         sharing: a probe for every batch, or one for all.

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from curvtool.algorithms.probes import QUADRATURE, probe
 from scipy.stats import beta
 
 from curvtool.algorithms.density.figures import counted
@@ -34,6 +33,8 @@ from curvtool.algorithms.density.probing import probed
 from curvtool.algorithms.density.settings import DensitySettings
 from curvtool.algorithms.density.steps import step_bounds
 from curvtool.operators.base import Counted, FunctionOperator
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 
 P, Q, K, NOISE = 2000, 4, 40, 1e-7
@@ -159,15 +160,8 @@ def _steps(values: FloatArray, d: int, seed: int, view: PooledSpectrum) -> tuple
     rng = np.random.default_rng([seed, d])
     checks = violations = 0
     for i, recurrence in enumerate(view.recurrences):
-        z = probe(
-            P,
-            kind="gaussian",
-            seed=seed,
-            use=QUADRATURE,
-            sweep=i,
-            dtype=torch.float64,
-            device=torch.device("cpu"),
-        ).numpy()
+        drawn = streams.normal(Purpose.QUADRATURE, i, seed=seed, size=P, dtype=torch.float64)
+        z = drawn.numpy()
         rest, weights = values[d:], z[d:] ** 2 / (z[d:] @ z[d:])
         at = rng.choice(rest, STEP_CHECKS) * rng.choice([0.5, 1.0, 1.01], STEP_CHECKS)
         below, _ = step_bounds(recurrence, at - view.noise)

@@ -64,6 +64,9 @@ def trace(**changes: Any) -> TraceEstimate:
         "hvps_by_stage": {"pilot": 4.0, "deflate": 28.5, "probe": 4.0},
         "seconds": 17.3,
         "noise": runs.NOISE,
+        "float64_samples": 2,
+        "correction": -0.0031,
+        "arithmetic": 0.021,
         "deflated": 8,
         "deflated_trace": 702.13,
         "layers": LAYERS,
@@ -226,10 +229,12 @@ def diagonal(P: int = 400, **changes: Any) -> DiagonalEstimate:
     facts: dict[str, Any] = {
         "diagonal": values,
         "diagonal_stderr": 0.03 * values,
+        "diagonal_error": 0.07 * values,
         "layers": LAYERS,
         "layer_size": np.array(SIZES, dtype=np.float64),
         "layer_mean": means,
         "layer_mean_stderr": np.abs(means) * 0.02,
+        "layer_mean_interval": means[:, None] + np.abs(means[:, None]) * [-0.041, 0.043],
         "layer_quantiles": np.sort(means[:, None] * spread[None], 1),
         "degrees_of_freedom": 63.0,
         "levels": (0.05, 0.25, 0.5, 0.75, 0.95),
@@ -242,6 +247,8 @@ def diagonal(P: int = 400, **changes: Any) -> DiagonalEstimate:
         "hvps": 64.0,
         "seconds": 29.6,
         "noise": runs.NOISE,
+        "float64_samples": 2,
+        "arithmetic": 2.1e-5,
         "history": {"hvps": np.arange(1.0, 5.0) * 16, "rel_err": 0.12 / np.arange(1.0, 5.0)},
     }
     return DiagonalEstimate(**facts | changes)

@@ -205,9 +205,11 @@ def probe(
     space = space_of(operator)
     N = operator.size - len(held.rows)
     needed = threshold(N, chance)
+    asked = ends_of(held.which, held.k)
+    points = [held.limits(upper=upper).min(initial=np.inf) for upper in asked]
     ends = {
-        upper: Exclusion(float(held.limits(upper=upper).min(initial=np.inf)), needed)
-        for upper in ends_of(held.which, held.k)
+        upper: Exclusion(float(u), needed)
+        for upper, u in zip(asked, space.told(np.array(points)), strict=True)
     }
     eps = torch.finfo(operator.dtype).eps
     most, cap = min(most, N), min(cap, N)

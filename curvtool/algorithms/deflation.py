@@ -109,6 +109,104 @@ def orthonormal_rows(space: Space, V_kP: Tensor) -> Tensor:
     return Q_kP[:n]
 
 
+@final
+class Deflating:
+    """Directions that are taken out one by one, each for a fresh product made term by term.
+
+    Args:
+        operator: of size P with B terms.
+        layers: L of them.
+        room: most directions; memory is `room` + 3 vectors of P numbers.
+        diagonal: whether the diagonal of T Q'Q is wanted.
+        name: of these directions among others of the run.
+
+    Attributes:
+        Q_kP: the rows, of which the first k are taken out.
+        diagonal_P: of T Q'Q so far, where it is wanted.
+    """
+
+    def __init__(
+        self,
+        operator: SumOperator,
+        layers: Sequence[Layer],
+        *,
+        room: int,
+        diagonal: bool,
+        name: str,
+    ) -> None:
+        self.operator = operator
+        self.space = space_of(operator)
+        self.Q_kP = self.space.empty(room)
+        self.k = 0
+        self._layers = layers
+        self._name = name
+        self._within = np.zeros((operator.num_terms, room, room))
+        self._lengths = np.zeros((operator.num_terms, room))
+        self._sums = np.zeros(3)  # of q'Tq, |Tq|^2 and |Hq|^2
+        self._layer_trace, self._layer_frobenius = np.zeros(len(layers)), np.zeros(len(layers))
+        self.diagonal_P = self.space.zeros() if diagonal and room else None
+
+    @property
+    def squares(self) -> tuple[float, float]:
+        """What is taken of |T|_F^2 at least, and of sum |T_b|_F^2: |TQ'|^2, sum |T_b Q'|^2."""
+        return float(self._sums[1]), float(self._lengths.sum())
+
+    def add(self, q_P: Tensor) -> Tensor | None:
+        """Take one direction out.
+
+        Args:
+            q_P: a unit vector orthogonal to all before.
+
+        Returns:
+            T q where the diagonal is wanted.
+
+        Raises:
+            CurvtoolError: when a product is not finite.
+        """
+        i = self.k
+        self.Q_kP[i] = q_P
+        key = f"direction {i} of {self._name}"
+        made = partial(
+            _direction,
+            self.operator,
+            self.Q_kP[: i + 1],
+            self._layers,
+            diagonal=self.diagonal_P is not None,
+            key=key,
+        )
+        parts = remembered(self.operator, key, made, whole=True)
+        self._within[:, i, : i + 1] = self._within[:, : i + 1, i] = parts[0]
+        self._lengths[:, i] = parts[1]
+        self._sums += parts[2]
+        self._layer_trace += parts[3]
+        self._layer_frobenius += parts[4]
+        self.k = i + 1
+        if self.diagonal_P is None:
+            return None
+        Tq_P = torch.from_numpy(parts[5]).to(q_P.device)
+        self.diagonal_P.addcmul_(self.Q_kP[i], Tq_P)
+        return Tq_P
+
+    def found(self) -> Deflation:
+        """What the directions so far say exactly."""
+        within = self._within[:, : self.k, : self.k]
+        # |T|^2 - |pTp|^2 = 2 |TQ'|^2 - |QTQ'|^2.
+        taken_by_term = 2 * self._lengths.sum(axis=1) - (within**2).sum(axis=(1, 2))
+        trace, whole_length, frobenius = map(float, self._sums)
+        return Deflation(
+            space=self.space,
+            Q_kP=self.Q_kP[: self.k],
+            trace=trace,
+            layer_trace=self._layer_trace,
+            frobenius=frobenius,
+            layer_frobenius=self._layer_frobenius,
+            taken=2 * whole_length - float((within.sum(axis=0) ** 2).sum()),
+            taken_by_term=taken_by_term,
+            diagonal_P=self.diagonal_P,
+            hvps=self.k,
+        )
+
+
 def deflated(
     operator: SumOperator,
     V_kP: Tensor,
@@ -125,59 +223,28 @@ def deflated(
         diagonal: whether the diagonal of T Q'Q is wanted.
 
     Returns:
-        What they say exactly. Memory is k + 3 vectors of P numbers.
+        What they say exactly. Memory is 2 k + 3 vectors of P numbers.
 
     Raises:
         CurvtoolError: when a product is not finite.
     """
     space = space_of(operator)
     Q_kP = orthonormal_rows(space, V_kP.to(dtype=operator.dtype, device=operator.device))
-    k, B = len(Q_kP), operator.num_terms
-    within = np.zeros((B, k, k))
-    lengths = np.zeros((B, k))
-    layer_trace, layer_frobenius = np.zeros(len(layers)), np.zeros(len(layers))
-    trace = frobenius = whole_length = 0.0
-    diagonal_P = torch.zeros_like(Q_kP[0]) if diagonal and k else None
-    digest = fingerprint(Q_kP)
-    for i in range(k):
-        key = f"direction {i} of {digest}"
-        made = partial(_direction, operator, Q_kP, i, layers, diagonal=diagonal, key=key)
-        parts = remembered(operator, key, made, whole=True)
-        within[:, i], lengths[:, i], sums = parts[:3]
-        trace, whole_length, frobenius = (
-            before + float(more)
-            for before, more in zip((trace, whole_length, frobenius), sums, strict=True)
-        )
-        layer_trace += parts[3]
-        layer_frobenius += parts[4]
-        if diagonal_P is not None:
-            diagonal_P.addcmul_(Q_kP[i], torch.from_numpy(parts[5]).to(Q_kP.device))
-    # |T|^2 - |pTp|^2 = 2 |TQ'|^2 - |QTQ'|^2.
-    taken_by_term = 2 * lengths.sum(axis=1) - (within**2).sum(axis=(1, 2))
-    return Deflation(
-        space=space,
-        Q_kP=Q_kP,
-        trace=trace,
-        layer_trace=layer_trace,
-        frobenius=frobenius,
-        layer_frobenius=layer_frobenius,
-        taken=2 * whole_length - float((within.sum(axis=0) ** 2).sum()),
-        taken_by_term=taken_by_term,
-        diagonal_P=diagonal_P,
-        hvps=k,
-    )
+    taken = Deflating(operator, layers, room=len(Q_kP), diagonal=diagonal, name=fingerprint(Q_kP))
+    for q_P in Q_kP:
+        taken.add(q_P)
+    return taken.found()
 
 
 def _direction(
     operator: SumOperator,
     Q_kP: Tensor,
-    i: int,
     layers: Sequence[Layer],
     *,
     diagonal: bool,
     key: str,
 ) -> list[Numbers]:
-    """One product, made term by term.
+    """One product, with the last row, made term by term.
 
     Returns:
         q_j' T_b q_i, shape (B, k); |T_b q_i|^2, shape (B,); q'Tq, |Tq|^2 and |Hq|^2; the layers'
@@ -186,7 +253,7 @@ def _direction(
     Raises:
         CurvtoolError: when a product is not finite.
     """
-    q_P, B, space = Q_kP[i], operator.num_terms, space_of(operator)
+    q_P, B, space = Q_kP[-1], operator.num_terms, space_of(operator)
     Tq_P = torch.zeros_like(q_P)
     within, lengths = np.zeros((B, len(Q_kP))), np.zeros(B)
     state = {
@@ -198,18 +265,18 @@ def _direction(
         place.fill(state)
         for b in range(place.done, B):
             part_P = operator.term(b, q_P)
-            within[b] = space.inner_products(Q_kP, part_P).cpu().numpy()
-            lengths[b] = float(space.inner_products(part_P[None], part_P)[0])
+            within[b] = space.exact_products(Q_kP, part_P).cpu().numpy()
+            lengths[b] = float(space.exact_products(part_P[None], part_P)[0])
             Tq_P += part_P
             place.step(b + 1, lambda: state)
     if not np.isfinite(lengths).all():
         raise CurvtoolError(NOT_FINITE)
     kept = [Tq_P.cpu().numpy().copy()] if diagonal else []
-    trace = float(space.inner_products(q_P[None], Tq_P)[0])
-    length = float(space.inner_products(Tq_P[None], Tq_P)[0])
+    trace = float(space.exact_products(q_P[None], Tq_P)[0])
+    length = float(space.exact_products(Tq_P[None], Tq_P)[0])
     layer_trace = space.layer_sums(q_P * Tq_P, layers).cpu().numpy()
     Hq_P = Tq_P.add_(q_P, alpha=operator.shift)
-    frobenius = float(space.inner_products(Hq_P[None], Hq_P)[0])
+    frobenius = float(space.exact_products(Hq_P[None], Hq_P)[0])
     rows = space.layer_sums(Hq_P * Hq_P, layers).cpu().numpy()
     return [within, lengths, np.array([trace, length, frobenius]), layer_trace, rows, *kept]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from curvtool.algorithms.layers import Layer
+from curvtool.operators.base import SymmetricOperator
 from curvtool.random_vectors.streams import Kind
 
 Sharing = Literal["auto", "per-batch", "shared"]
@@ -31,6 +32,8 @@ class TraceSettings:
         most_vectors: vectors of P numbers that it, or a sketch, may hold.
         seed: of the probes.
         noise: delta, the relative error of one product.
+        reference: the operator in float64, which says what the arithmetic adds over the whole
+            data; None leaves that to `noise`.
     """
 
     rel_err: float | None = 0.01
@@ -45,6 +48,7 @@ class TraceSettings:
     most_vectors: int = 32
     seed: int = 0
     noise: float
+    reference: SymmetricOperator | None = None
 
     def __post_init__(self) -> None:
         for name, asked in (("rel_err", self.rel_err), ("abs_err", self.abs_err)):

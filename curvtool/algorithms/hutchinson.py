@@ -9,13 +9,12 @@ import math
 import time
 from typing import final
 
-import numpy as np
 from torch import Tensor
 
-from curvtool.algorithms.deflation import Deflation, deflated, exact_parts, nothing_deflated
+from curvtool.algorithms.arithmetic import Arithmetic, floor_sentence
+from curvtool.algorithms.deflation import Deflation, deflated, nothing_deflated
 from curvtool.algorithms.estimation import EstimateProgress, Report, TraceSettings, silent
 from curvtool.algorithms.exact import exact_trace
-from curvtool.algorithms.intervals import Estimated
 from curvtool.algorithms.layers import require_inside
 from curvtool.algorithms.planning import (
     DeflationPlan,
@@ -26,6 +25,7 @@ from curvtool.algorithms.planning import (
     short_lanczos,
     steps_worth_trying,
 )
+from curvtool.algorithms.sampled import SampledTrace
 from curvtool.algorithms.sampling import Passes
 from curvtool.algorithms.terms import as_sum
 from curvtool.operators.base import BudgetExhausted, SymmetricOperator
@@ -41,6 +41,12 @@ SPACING = 1.25
 FARTHEST = 4.0
 # Shared passes that |H|_F^2 takes at least: |Hz|^2 is skewed.
 LEAST_SHARED = 16
+# A product and its like in float64, in products: float64 takes about twice as long on a CPU.
+PRICE = 3.0
+# Of an interval that is left to the probes, the arithmetic may take so much and is let be.
+UNNOTICED = 0.1
+# A budget that leaves less to the probes keeps nothing for float64.
+LEAST_BUDGET = 8
 
 
 def hutchinson(
@@ -55,7 +61,9 @@ def hutchinson(
     A first pass with a shared probe, made term by term, says which kind of probe is cheaper. Then
     passes are made until 30 degrees of freedom, and on to looks at least 25 % apart, until half
     the interval's width is what was asked for. The interval is Student's t with Satterthwaite's
-    degrees of freedom, skewness removed, and wider where the variance may be small by luck.
+    degrees of freedom, skewness removed, and wider where the variance may be small by luck. A few
+    products beside float64 move it to the trace of the reference, and add what they leave open:
+    more of them where that is cheaper than passes.
 
     Args:
         operator: symmetric, of size P; with terms (`SumOperator`) each can have its own probe.
@@ -108,10 +116,19 @@ class _Solve:
         self.vectors = vectors
         self.report = report
         self.began = time.perf_counter()
-        self.stages = {"pilot": 0, "deflate": 0, "probe": 0}
+        self.stages = {"pilot": 0, "deflate": 0, "probe": 0, "float64": 0}
         self.stage = "pilot"
         self.ratio = math.inf
+        self.room = math.inf  # of the half-width that is allowed, what the probes may use
         self.reasons: list[str] = []
+        self.arithmetic = Arithmetic(
+            self.operator,
+            settings.reference,
+            layers=settings.layers,
+            delta=settings.noise,
+            seed=settings.seed,
+        )
+        self.kept_back = 2 * bool(settings.reference) * (settings.max_hvps >= LEAST_BUDGET)
         self.deflation: Deflation = nothing_deflated(self.operator, settings.layers)
         self.sharing_is_shared = settings.sharing == "shared" or self.operator.num_terms == 1
         self.shared: Passes
@@ -127,6 +144,11 @@ class _Solve:
         """Those that the trace comes from."""
         return self.shared if self.sharing_is_shared else self.single
 
+    @property
+    def found(self) -> SampledTrace:
+        """What all this says so far."""
+        return SampledTrace(self.passes, self.arithmetic, self.settings)
+
     def run(self) -> TraceEstimate:
         outcome = Outcome.MAX_HVPS
         try:
@@ -135,8 +157,15 @@ class _Solve:
             self._pilot()
             if self.ratio > 1 and self.settings.lanczos and self.vectors is None:
                 self._try_lanczos()
+            self._compare()
             self.stage = "probe"
             while self.ratio > 1 and not self._hopeless():
+                if self._worth_comparing():
+                    self._compare()
+                    continue
+                if self.room <= 0 and not self.settings.open_ended:
+                    outcome = Outcome.STAGNATED
+                    break
                 # A shortfall of 5 gives 25 times as many passes, in steps.
                 count = self.passes.count
                 ahead = min(count * self.ratio**2, FARTHEST * count)
@@ -145,7 +174,7 @@ class _Solve:
         except (_OutOfProducts, BudgetExhausted):
             if not (self.passes.count or self.shared.count):
                 raise BudgetExhausted from None
-            self._look()
+            self._compare_at_last()
         if self.ratio <= 1 or (self.settings.open_ended and self.passes.count > 1):
             outcome = Outcome.CONVERGED
         return self._result(outcome)
@@ -165,8 +194,13 @@ class _Solve:
             for shared in (True, False)
         )
 
+    @property
+    def left(self) -> int:
+        """Products that may be spent on probes."""
+        return self.settings.max_hvps - self.kept_back - self.spent
+
     def _spend(self, stage: str, products: int = 1) -> None:
-        if self.spent + products > self.settings.max_hvps:
+        if products > self.left:
             raise _OutOfProducts
         self.stages[stage] += products
         self.report(
@@ -179,7 +213,7 @@ class _Solve:
         )
 
     def _pass(self, passes: Passes, *, by_term: bool = False) -> None:
-        if self.spent + 1 > self.settings.max_hvps:
+        if self.left < 1:
             raise _OutOfProducts
         passes.add(by_term=by_term)
         self._spend(self.stage)
@@ -197,7 +231,7 @@ class _Solve:
     def _pilot(self) -> None:
         self._choose()
         self._grow(2)
-        while self._estimate().degrees_of_freedom < LEAST_DEGREES:
+        while self.found.estimate.degrees_of_freedom < LEAST_DEGREES:
             self._grow(self.passes.count + 1)
         self._look()
 
@@ -214,40 +248,68 @@ class _Solve:
         )
         self.reasons.append(sentence)
 
-    def _estimate(self) -> Estimated:
-        return self.passes.trace.shifted(
-            exact_parts(self.operator, self.deflation, self.settings.layers)[0]
-        )
+    def _compare(self) -> None:
+        """Hold more products against float64: to the next size of that sample."""
+        wanted = self.arithmetic.next_count
+        if self.arithmetic.count == 0:
+            self.arithmetic.by_term = not self.passes.shared and self.operator.num_terms > 1
+            if self.settings.layers or self.settings.frobenius:
+                wanted = min(wanted, 1) * 2  # whose intervals are not what is stopped at
+        while self.arithmetic.count < wanted and self.arithmetic.next_count:
+            self.kept_back = 0
+            if self.left < 2:
+                return
+            self._spend("float64", 2)
+            self.arithmetic.add()
+        self._look()
+
+    def _compare_at_last(self) -> None:
+        """The products that were kept back for it, where the operator still gives them."""
+        try:
+            if self.kept_back and self.passes.count:
+                self._compare()
+        except BudgetExhausted:
+            self.kept_back = 0
+        self._look()
+
+    def _worth_comparing(self) -> bool:
+        """Whether float64 narrows the interval for less than passes do."""
+        now, then = self.arithmetic.count, self.arithmetic.next_count
+        if not then or 2 * (then - now) > self.left:
+            return False
+        half = float(self.found.added().half[0])
+        probes, count = self.found.half_of_probes, self.passes.count
+        if self.settings.open_ended:
+            at_end = probes * math.sqrt(count / (count + self.left))
+            return half > UNNOTICED * at_end and 8 * (then - now) <= self.left
+        if self.room <= 0:
+            return True
+        smaller = half * self.arithmetic.narrower(self.settings.confidence)
+        passes = [(probes / room) ** 2 for room in (self.room, self.room + half - smaller)]
+        return count * (passes[0] - passes[1]) > PRICE * (then - now)
 
     def _look(self) -> None:
         """Hold the interval against what is asked for."""
         self.ratio = math.inf
         if self.passes.count < 2:
             return
-        estimate = self._estimate()
-        low, high = estimate.interval(self.settings.confidence)
-        half = float(high - low) / 2
-        allowed = self.settings.allowed(float(estimate.value))
-        if half <= allowed and not self.settings.open_ended:
-            self.ratio = min(1.0, half / allowed) if allowed > 0 else 0.0
-        elif allowed > 0:
-            self.ratio = half / allowed
+        added, half = self.found.added(), self.found.half_of_probes
+        allowed = self.settings.allowed(float(self.found.estimate.value) + float(added.shift[0]))
+        self.room = allowed - float(added.half[0])
+        if half <= self.room and not self.settings.open_ended:
+            self.ratio = min(1.0, half / self.room) if self.room > 0 else 0.0
+        elif self.room > 0:
+            self.ratio = half / self.room
 
     def _hopeless(self) -> bool:
         """Whether the trace is so near zero that a relative accuracy is out of reach."""
         s = self.settings
-        if s.rel_err is None or s.abs_err is not None or not self._holds_zero():
+        if s.rel_err is None or s.abs_err is not None or not self.found.holds_zero:
             return False
-        low, high = map(float, self._estimate().interval(s.confidence))
+        low, high = self.found.interval
         allowed = s.allowed(max(abs(low), abs(high)))
         count = self.passes.count
         return count * ((high - low) / 2 / allowed) ** 2 > count + s.max_hvps - self.spent
-
-    def _holds_zero(self) -> bool:
-        if self.passes.count < 2:
-            return False
-        low, high = map(float, self._estimate().interval(self.settings.confidence))
-        return low < 0 < high
 
     def _outlook(self) -> Outlook:
         """What the pilot's samples say about the passes ahead."""
@@ -271,8 +333,7 @@ class _Solve:
         if not math.isfinite(self.ratio):
             return
         outlook, done = self._outlook(), self.passes.count
-        left = self.settings.max_hvps - self.spent
-        most = min(self.settings.most_vectors, self.operator.size - 1, left // 4)
+        most = min(self.settings.most_vectors, self.operator.size - 1, self.left // 4)
         steps = steps_worth_trying(outlook, done=done, most=most)
         if not steps:
             return
@@ -307,61 +368,20 @@ class _Solve:
         self._start(0)
 
     def _result(self, outcome: Outcome) -> TraceEstimate:
-        s = self.settings
         if not self.passes.count and self.shared.count:
             self.sharing_is_shared = True  # the budget ended while the kinds were measured
-        whole, by_layer = exact_parts(self.operator, self.deflation, s.layers)
-        passes = self.passes
-        estimate = passes.trace.shifted(whole)
-        low, high = estimate.interval(s.confidence)
-        if s.rel_err is not None and self._holds_zero() and outcome is Outcome.MAX_HVPS:
+        found = self.found
+        if outcome is Outcome.STAGNATED:
+            self.reasons.append(floor_sentence(self.operator.dtype, float(found.added().half[0])))
+        elif outcome is Outcome.MAX_HVPS and self.settings.rel_err is not None and found.holds_zero:
             self.reasons.append(
                 "The trace is zero within its interval, so that no relative accuracy can be met: "
                 "ask for an absolute one (--abs-err)."
             )
-        layer = passes.layer_traces.shifted(by_layer) if s.layers else None
-        ends = None if layer is None else np.stack(layer.interval(s.confidence), axis=1)
-        square = None
-        if s.frobenius and self.shared.count:
-            exact = [self.deflation.frobenius, *self.deflation.layer_frobenius]
-            square = self.shared.frobenius.shifted(np.array(exact))
-        square_ends = None if square is None else np.stack(square.interval(s.confidence), axis=1)
-        return TraceEstimate(
-            trace=float(estimate.value),
-            stderr=float(estimate.stderr),
-            interval=(float(low), float(high)),
-            confidence=s.confidence,
-            is_interval=passes.count > 1,
-            degrees_of_freedom=float(estimate.degrees_of_freedom),
-            rel_err=s.rel_err,
-            abs_err=s.abs_err,
-            method="hutchinson",
-            probes=s.probes,
-            sharing="shared" if passes.shared else "per-batch",
-            samples=passes.samples,
-            batch_weight=np.ones(passes.samples.shape[1]),
+        return found.record(
+            self.shared,
             outcome=outcome,
-            hvps=self.spent,
             hvps_by_stage=dict(self.stages),
             seconds=time.perf_counter() - self.began,
-            noise=s.noise,
-            deflated=len(self.deflation.Q_kP),
-            deflated_trace=self.deflation.trace + self.operator.shift * len(self.deflation.Q_kP),
-            layers=tuple(layer.name for layer in s.layers),
-            layer_trace=None if layer is None else layer.value,
-            layer_stderr=None if layer is None else layer.stderr,
-            layer_interval=ends,
-            frobenius_squared=None if square is None else float(square.value[0]),
-            frobenius_squared_stderr=None if square is None else float(square.stderr[0]),
-            frobenius_squared_interval=None
-            if square_ends is None
-            else (float(square_ends[0, 0]), float(square_ends[0, 1])),
-            layer_frobenius_squared=square.value[1:] if square is not None and s.layers else None,
-            layer_frobenius_squared_stderr=square.stderr[1:]
-            if square is not None and s.layers
-            else None,
-            layer_frobenius_squared_interval=square_ends[1:]
-            if square_ends is not None and s.layers
-            else None,
             reason=" ".join(self.reasons),
         )

@@ -87,7 +87,7 @@ def resolvable(
 ) -> NDArray[np.bool_]:
     """Which pairs would meet their tolerance if products had no noise, shape (k,)."""
     ideal = certificate.ideal()
-    _, held = measured(ideal, replace(settings, doubt=0.0), limits)
+    held = certificate.space.told(measured(ideal, replace(settings, doubt=0.0), limits)[1])
     return held <= allowed_errors(ideal.theta, settings, certificate.largest)
 
 
@@ -194,7 +194,7 @@ def _held(
     if certificate.exact.any():
         places = _places(rotation)
         found, rotation = found.taken(places), rotation[:, places]
-    errors, held = measured(found, settings, limits)
+    errors, held = map(certificate.space.told, measured(found, settings, limits))
     missed = held > allowed_errors(found.theta, settings, certificate.largest)
     return found, rotation, errors, missed
 

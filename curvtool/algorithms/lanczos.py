@@ -261,7 +261,8 @@ class _Solve:
         if self.prover.limits:
             _, C = self.krylov.residual_basis()
             Z = C @ view.S[:, order]
-            held = measured(_exact(theta_k, Z.T @ Z), settings, self.prover.limits)[1]
+            found = _exact(theta_k, Z.T @ Z)
+            held = self.krylov.space.told(measured(found, settings, self.prover.limits)[1])
             ratio_k = _ratio(held, _SHARE_AFTER * allowed)
         elif settings.accuracy == "vectors":
             ratio_k = _ratio(rho_k, _SHARE_AFTER * allowed)

@@ -102,7 +102,9 @@ class Prover:
         theta_k = theta[order]
         asked = self._asked(theta_k, R[order], largest)
         most = max(k, krylov.limit - GIVEN_UP_AFTER)  # rows of a longer probe are not kept
-        places = np.array(with_extras(theta, R, list(map(int, order)), asked, most))
+        chosen = with_extras(theta, R, list(map(int, order)), asked, most)
+        places = krylov.space.told(np.array([*chosen, *[-1] * (most - len(chosen))], dtype=float))
+        places = places[places >= 0].astype(np.intp)
         krylov.restart(theta[places], S[:, places])
         _, C = krylov.residual_basis()
         return self._asked(theta[places], C.T, largest)

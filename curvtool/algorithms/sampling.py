@@ -73,6 +73,7 @@ class Passes:
         self._squares: list[FloatArray] = []  # of shared probes |Hv|^2 and its layers, (1 + L,)
         self._term_norms: list[FloatArray] = []  # |T_b v|^2 under a shared probe, each (B,)
         self._by_term_rows: list[int] = []
+        self.last_P: Tensor | None = None  # T v of the last shared pass, where diagonals are kept
         self.mean_P: Tensor | None = None
         self._apart_P: Tensor | None = None
         if diagonal:
@@ -175,15 +176,16 @@ class Passes:
         """All numbers of a pass: a row for each probe, then those of shared ones."""
         op = self.operator
         if self.shared:
-            v_P = self._probe(sweep, 0)
+            z_P, v_P = self._probe(sweep, 0)
             Hv_P, lengths = self._by_term(v_P, key) if by_term else (op.matvec(v_P), [])
             Tv_P = torch.sub(Hv_P, v_P, alpha=op.shift) if op.shift else Hv_P
             parts = [
-                self._row(v_P, Tv_P, diagonal_P),
-                self.space.inner_products(Hv_P[None], Hv_P),
+                self._row(z_P, v_P, Tv_P, diagonal_P),
+                self.space.exact_products(Hv_P[None], Hv_P),
                 self.space.layer_sums(Hv_P * Hv_P, self.layers),
                 *lengths,
             ]
+            self.last_P = None if diagonal_P is None else Tv_P
             return np.asarray(torch.cat(parts).cpu().numpy())
         rows = torch.zeros(
             (op.num_terms, 2 + len(self.layers)), dtype=torch.float64, device=op.device
@@ -192,8 +194,8 @@ class Passes:
         with loop(recorder_of(op), lambda: key) as place:
             place.fill(state)
             for b in range(place.done, op.num_terms):
-                v_P = self._probe(sweep, b)
-                rows[b] = self._row(v_P, op.term(b, v_P), diagonal_P)
+                z_P, v_P = self._probe(sweep, b)
+                rows[b] = self._row(z_P, v_P, op.term(b, v_P), diagonal_P)
                 place.step(b + 1, lambda: state)
         return np.asarray(rows.flatten().cpu().numpy())
 
@@ -218,14 +220,14 @@ class Passes:
             self._norms = list(state["norms"].numpy())
             self._squares = list(state["squares"].numpy())
 
-    def _probe(self, sweep: int, term: int) -> Tensor:
+    def _probe(self, sweep: int, term: int) -> tuple[Tensor, Tensor]:
+        """Z, and p z."""
         single, shared = Purpose.TRACE_PER_TERM, Purpose.TRACE_SHARED
         if self.mean_P is not None:
             single, shared = Purpose.DIAGONAL_PER_TERM, Purpose.DIAGONAL_SHARED
         purpose = shared if self.shared else single
-        return self.deflation.project(
-            self.space.probe(self._probes, purpose, sweep, term, seed=self._seed)
-        )
+        z_P = self.space.probe(self._probes, purpose, sweep, term, seed=self._seed)
+        return z_P, self.deflation.project(z_P)
 
     def _by_term(self, v_P: Tensor, key: str) -> tuple[Tensor, list[Tensor]]:
         """H v, and |T_b v|^2 of every term."""
@@ -237,19 +239,21 @@ class Passes:
             place.fill(state)
             for b in range(place.done, op.num_terms):
                 part_P = op.term(b, v_P)
-                lengths[b] = self.space.inner_products(part_P[None], part_P)[0]
+                lengths[b] = self.space.exact_products(part_P[None], part_P)[0]
                 Hv_P += part_P
                 place.step(b + 1, lambda: state)
         return Hv_P, [lengths]
 
-    def _row(self, v_P: Tensor, Tv_P: Tensor, diagonal_P: Tensor | None) -> Tensor:
+    def _row(self, z_P: Tensor, v_P: Tensor, Tv_P: Tensor, diagonal_P: Tensor | None) -> Tensor:
         """v'Tv, |Tv|^2 and the layers' parts of the former, float64 of shape (2 + L,)."""
         numbers = [
-            self.space.inner_products(v_P[None], Tv_P),
-            self.space.inner_products(Tv_P[None], Tv_P),
+            self.space.exact_products(v_P[None], Tv_P),
+            self.space.exact_products(Tv_P[None], Tv_P),
         ]
         if self.layers or diagonal_P is not None:
-            e_P = v_P * Tv_P
+            # For a diagonal z * Tv: it has the mean of v * Tv, and by signs the variance |Tp|_F^2
+            # less squares, which no deflation raises above |T|_F^2. Entries of v are no signs.
+            e_P = (v_P if diagonal_P is None else z_P) * Tv_P
             numbers.append(self.space.layer_sums(e_P, self.layers))
             if diagonal_P is not None:
                 diagonal_P += e_P

@@ -101,6 +101,15 @@ class Space:
             self.group.broadcast_(packed, 0)
         return packed[0].numpy(), packed[1:].numpy()
 
+    def told(self, numbers: FloatArray) -> FloatArray:
+        """Rank 0's numbers, for all: what decides must not be rounded otherwise elsewhere."""
+        if self.alone:
+            return numbers
+        packed = torch.from_numpy(np.array(numbers, dtype=np.float64))
+        with self._beside_products():
+            self.group.broadcast_(packed, 0)
+        return packed.numpy()
+
     @contextlib.contextmanager
     def _beside_products(self) -> Iterator[None]:
         """What moves meanwhile is not counted: traffic is that of products."""
@@ -111,6 +120,10 @@ class Space:
     def inner_products(self, V_mp: Tensor, w_p: Tensor) -> Tensor:
         """V w in float64, shape (m,), on the device."""
         return self.sum(linalg.inner_products(V_mp, w_p))
+
+    def exact_products(self, V_mp: Tensor, w_p: Tensor) -> Tensor:
+        """The same with every product and sum in float64: for numbers that are printed."""
+        return self.sum(linalg.exact_products(V_mp, w_p))
 
     def norm(self, w_p: Tensor) -> Tensor:
         """|w| in float64, a scalar on the device, whatever the scale of its entries."""

@@ -35,7 +35,7 @@ def diag(
     *,
     rel_err: Annotated[
         float,
-        typer.Option(help="Stop when all standard errors are this share of the diagonal, in norm."),
+        typer.Option(help="Stop when the error is this share of the diagonal, in norm (95 %)."),
     ] = DEFAULT_DIAG_REL_ERR,
     group: Group = None,
     max_hvps: Annotated[

@@ -200,5 +200,4 @@ def _demand(
         basis_bytes=max(room.bytes_basis, dense),
         vector_bytes=WORKING_VECTORS * objective.size * objective.dtype.itemsize,
         blocks=bool(written),
-        certified=True,
     )

@@ -251,8 +251,7 @@ def prepare(
     if planned.noise:
         source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
         checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)
-    if not demand.certified:
-        checked = with_kinks(checked, objective, planned.operator, evaluation, checked_way, give_up)
+    checked = with_kinks(checked, objective, planned.operator, evaluation, checked_way, give_up)
     return Prepared(
         objective, evaluation, memory, demand, checked, planned, tuple(given_up), halvings
     )
@@ -266,7 +265,9 @@ def with_kinks(
     way: str,
     give_up: Tell,
 ) -> Preflight:
-    """The checks with the noise of the whole dataset, where a few examples do not show it.
+    """The checks with the noise of the whole dataset, for products that are differences.
+
+    Others are held against float64 over the whole dataset by what is computed of them.
 
     Args:
         checked: a few examples' checks.
@@ -282,6 +283,8 @@ def with_kinks(
     Raises:
         PreflightError: where the product is too noisy.
     """  # raised below
+    if way_named(way).exact:
+        return checked
     try:
         return _with_kinks(checked, objective, operator, evaluation, way)
     except PreflightError:

@@ -102,7 +102,6 @@ def sized_solve(
         vector_bytes=room.vector_bytes,
         blocks=method == "dense",
         rows=average_rows(products, room.basis) if method == "lanczos" else 0,
-        certified=True,
     )
     return SizedSolve(objective, memory, k, method, room.basis, demand)
 

@@ -124,4 +124,4 @@ def _demand(config: SpectrumConfig, objective: Subject, memory: int, sizes: list
             f"The vectors of the largest block take {in_bytes(basis + vectors)}, --memory allows "
             f"{in_bytes(memory)}. Ask for fewer pairs with --top-k, or allow more."
         )
-    return Demand(products=products, basis_bytes=basis, vector_bytes=vectors, certified=True)
+    return Demand(products=products, basis_bytes=basis, vector_bytes=vectors)

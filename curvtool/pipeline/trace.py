@@ -25,6 +25,7 @@ from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.opening import opened
 from curvtool.pipeline.preparing import Prepared
 from curvtool.pipeline.records import solve_record
+from curvtool.pipeline.referencing import reference_of
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sharded import ShardedPrepared
 from curvtool.pipeline.subject import Subject
@@ -122,7 +123,8 @@ def _estimate(
 
     def exactly() -> TraceEstimate:
         whole = recorded(prepared, session, whole_vectors=True)
-        return exact_trace(whole, settings, report=report)
+        reference = reference_of(prepared, session, whole_vectors=True)
+        return exact_trace(whole, replace(settings, reference=reference), report=report)
 
     if config.method == "dense" or (
         config.method == "auto"
@@ -131,13 +133,14 @@ def _estimate(
     ):
         return exactly()
     operator = recorded_sum(prepared, session)
+    beside = replace(settings, reference=reference_of(prepared, session))
     if config.method == "hutch++":
-        return hutch_plus_plus(operator, settings, report=report)
+        return hutch_plus_plus(operator, beside, report=report)
     if config.method == "xtrace":
-        return xtrace(operator, settings, report=report)
+        return xtrace(operator, beside, report=report)
     # More products than parameters are never needed: so many give the diagonal itself.
     auto = config.method == "auto"
-    most = replace(settings, max_hvps=min(P, config.max_hvps)) if auto else settings
+    most = replace(beside, max_hvps=min(P, config.max_hvps)) if auto else beside
     vectors = None if vectors is None else space_of(operator).share(vectors)
     found = hutchinson(operator, most, vectors=vectors, report=report)
     found = _weighted(found, operator.term_shares)

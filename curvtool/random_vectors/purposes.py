@@ -40,6 +40,8 @@ class Purpose(enum.Enum):
     # Probes of a diagonal. Index: pass, and term of it.
     DIAGONAL_PER_TERM = "diagonal probe of a term"
     DIAGONAL_SHARED = "diagonal probe of all terms"
+    # What is held against float64 products beside an estimate. Index: samples.
+    ARITHMETIC = "sample of the arithmetic"
     # Stochastic Lanczos quadrature, for densities. Index: probes.
     QUADRATURE = "quadrature probe"
     # Hutch++ and XTrace: what spans the range, and what samples the rest. Index: probes.

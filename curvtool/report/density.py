@@ -152,7 +152,7 @@ def _functions(found: DensityEstimate, page: Page) -> list[Text]:
     texts = [_function_text(f, page) for f in functions]
     names = [_name(f) for f in functions]
     column = Column(title="value", texts=texts, left=True)
-    rows = table(names, [column], page, title="function", widest=2 / 5)
+    rows = table(names, [column], page, title="function", widest=1 / 2)
     start = max(row.cell_len for row in rows) + 2
     details = [clean(f.detail, page) for f in functions]
     level = "" if found.method == "dense" else f"  {100 * found.confidence:.3g} % each"
@@ -197,7 +197,11 @@ def _layers(estimates: Sequence[DensityEstimate], page: Page, *, verbose: bool) 
         Column(title="size", texts=[numbers.count(f.size) for f in shown], gives_way=3),
         Column(title="negative", texts=[_short(f, NEGATIVE, dash) for f in shown]),
         Column(title="positive", texts=[_short(f, POSITIVE, dash) for f in shown], gives_way=1),
-        Column(title="band", texts=[f"{f.zero_band:.1e}" for f in shown], gives_way=5),
+        Column(
+            title="band",
+            texts=[f"{f.zero_band:.1e}" if f.proved else dash for f in shown],
+            gives_way=5,
+        ),
         Column(
             title="from", texts=[_end(f.ends[0], numbers.below, dash) for f in shown], gives_way=4
         ),

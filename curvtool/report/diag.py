@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from curvtool.report import numbers
+from curvtool.report.arithmetic import arithmetic_said
 from curvtool.report.columns import Column, bars, measured, omitted, rows_shown, table
 from curvtool.report.ending import ending
 from curvtool.report.evidence import Cost, how
@@ -18,7 +19,7 @@ from curvtool.report.style import BAD, FAINT, GOOD, TITLE, Page
 from curvtool.report.table import UNCONVERGED
 from curvtool.report.verdicts import diag_met, diag_sentence
 from curvtool.report.words import clean, joined
-from curvtool.results import DiagonalEstimate, DiagRun
+from curvtool.results import DiagonalEstimate, DiagRun, FloatArray
 
 _SHARING = {"per-batch": "one for each batch", "shared": "shared by all batches"}
 
@@ -60,20 +61,34 @@ def _figures(found: DiagonalEstimate, page: Page) -> list[Text]:
         Text(f"Diagonal of {numbers.counted(size, 'entry')}", TITLE),
         Text("converged", GOOD) if met else Text(UNCONVERGED, BAD),
     ]
-    sign = page.glyphs.plus_minus
-    error = [f"{sign} {numbers.bound(found.rel_err, '%')} of the diagonal, both in 2-norm"]
+    lines = joined(said, page.width, page) + fact("error", _error(found, page), page)
+    if found.float64_samples is not None:
+        lines += fact("rounding", arithmetic_said(found, found.arithmetic, page, unit="%"), page)
+    return lines
+
+
+def _error(found: DiagonalEstimate, page: Page) -> list[str]:
+    of = "of the diagonal, both in 2-norm"
+    if found.float64_samples is None:
+        error = [f"standard error {numbers.bound(found.rel_err, '%')} {of}: no bound"]
+    elif math.isfinite(found.rel_err):
+        error = [f"{page.glyphs.plus_minus} {numbers.bound(found.rel_err, '%')} {of}"]
+        if found.method != "dense":
+            error.append(f"{100 * found.confidence:.4g} % confidence")
+    else:
+        error = ["unknown: the diagonal may be zero"]
     if math.isfinite(found.degrees_of_freedom):
         error.append(f"{found.degrees_of_freedom:.3g} degrees of freedom")
     if found.asked is not None:
         error.append(f"asked for {100 * found.asked:.3g} %")
-    return [*joined(said, page.width, page), *fact("error", error, page)]
+    return error
 
 
 def _layers(found: DiagonalEstimate, page: Page, *, verbose: bool) -> list[Text]:
     if not found.layers:
         return []
     rows = rows_shown(found.layer_size * found.layer_mean, verbose=verbose)
-    values, errors = found.layer_mean[rows], found.layer_mean_stderr[rows]
+    values, errors = found.layer_mean[rows], _sides(found)[rows]
     sizes = [numbers.count(int(size)) for size in found.layer_size[rows]]
     columns = [
         measured("mean", values, errors, page, widest=9),
@@ -83,7 +98,7 @@ def _layers(found: DiagonalEstimate, page: Page, *, verbose: bool) -> list[Text]
     known = [diag_met(found)] * len(rows)
     sign = page.glyphs.plus_minus
     return [
-        Text().append("By layer", TITLE).append(f"  {sign} standard error; quantiles", FAINT),
+        Text().append("By layer", TITLE).append(f"  {_kind(found, sign)}; quantiles", FAINT),
         *table(
             [found.layers[i] for i in rows],
             columns,
@@ -92,6 +107,22 @@ def _layers(found: DiagonalEstimate, page: Page, *, verbose: bool) -> list[Text]
         ),
         *omitted(len(found.layers) - len(rows), "with smaller sums", page),
     ]
+
+
+def _kind(found: DiagonalEstimate, sign: str) -> str:
+    if found.layer_mean_interval is None:
+        return f"{sign} standard error"
+    return f"{sign} at {100 * found.confidence:.4g} % each"
+
+
+def _sides(found: DiagonalEstimate) -> FloatArray:
+    """Errors of the layers' means: the longer sides of their intervals, where there are any."""
+    ends = found.layer_mean_interval
+    if ends is None:
+        return found.layer_mean_stderr
+    with np.errstate(invalid="ignore"):  # infinity less infinity is unknown
+        sides = np.maximum(ends[:, 1] - found.layer_mean, found.layer_mean - ends[:, 0])
+    return np.asarray(sides)
 
 
 def _quantiles(found: DiagonalEstimate, rows: list[int], page: Page) -> list[Column]:
@@ -129,6 +160,6 @@ def _ending(found: DiagonalEstimate, page: Page) -> list[Text]:
         ("the estimates scatter: quantiles lie further out than those of the diagonal", ""),
         ("the diagonal itself, with an error for every entry, is in the run file", ""),
     ]
-    if np.all(found.layer_mean_stderr == 0):
+    if found.method == "dense":
         remarks.pop(2)
     return ending(diag_sentence(found), remarks, page, done=diag_met(found))

@@ -141,7 +141,7 @@ def diag_json(run: DiagRun) -> dict[str, Any]:
         "kind": "diag",
         "outcome_sentence": diag_sentence(found),
         "met": diag_met(found),
-        **_estimate(found, without={"diagonal", "diagonal_stderr", "history"}),
+        **_estimate(found, without={"diagonal", "diagonal_stderr", "diagonal_error", "history"}),
         **_solve(run),
     }
 

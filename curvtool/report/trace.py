@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from curvtool.report import numbers
+from curvtool.report.arithmetic import arithmetic_said, longer_side
 from curvtool.report.columns import Column, bars, measured, omitted, rows_shown, table
 from curvtool.report.ending import ending
 from curvtool.report.evidence import Cost, how
@@ -63,11 +64,7 @@ def _figures(found: TraceEstimate, size: int, page: Page) -> list[Text]:
     sign = page.glyphs.plus_minus
     # The longer side, so that the interval lies in what is printed.
     side = max(found.interval[1] - found.trace, found.trace - found.interval[0])
-    if side == 0:  # as many digits as the arithmetic has
-        trace = numbers.plus_minus(found.trace, found.noise * abs(found.trace), sign)
-        trace = trace.partition(f" {sign}")[0]
-    else:
-        trace = numbers.plus_minus(found.trace, side, sign)
+    trace = numbers.plus_minus(found.trace, side, sign)
     said = [Text(f"Trace {trace}", TITLE if met else BAD)]
     said.append(Text("converged", GOOD) if met else Text(UNCONVERGED, BAD))
     asked = []
@@ -80,24 +77,25 @@ def _figures(found: TraceEstimate, size: int, page: Page) -> list[Text]:
     lines = joined(said, page.width, page)
     lines += fact("interval", _interval(found, page), page)
     if found.stderr > 0 or math.isnan(found.stderr):
-        error = [f"standard error {_bound(found.stderr)}"]
+        error = [f"standard error of the probes {_bound(found.stderr)}"]
         if math.isfinite(found.degrees_of_freedom):
             error.append(f"{found.degrees_of_freedom:.3g} degrees of freedom")
         lines += fact("error", error, page)
+    lines += fact("rounding", arithmetic_said(found, found.arithmetic, page), page)
     mean = numbers.plus_minus(found.trace / size, side / size, sign)
-    if side == 0:
-        mean = numbers.figure(found.trace / size)
     lines += fact("mean", [f"{mean} for each of {numbers.counted(size, 'eigenvalue')}"], page)
     return lines + _norm(found, page)
 
 
 def _interval(found: TraceEstimate, page: Page) -> list[str]:
     low, high = numbers.interval(*found.interval)
-    if half_width(found) == 0:
-        return ["none: exact up to the arithmetic"]
+    if half_width(found) == 0 and found.trace == 0:
+        return ["none: H is zero"]
     if not math.isfinite(half_width(found)):
         return ["unknown: too few samples for one"]
     kind = f"{100 * found.confidence:.4g} % confidence" if found.is_interval else "estimated only"
+    if found.method == "dense":
+        kind = "no probes: what the arithmetic leaves open"
     parts = [f"{low} to {high}", kind]
     if found.trace:
         relative = half_width(found) / abs(found.trace)
@@ -106,17 +104,18 @@ def _interval(found: TraceEstimate, page: Page) -> list[str]:
 
 
 def _norm(found: TraceEstimate, page: Page) -> list[Text]:
-    squared, error = found.frobenius_squared, found.frobenius_squared_stderr
+    squared = found.frobenius_squared
     if squared is None:
         return []
-    error = math.nan if error is None else error
+    low, high = found.frobenius_squared_interval or (math.nan, math.nan)
     sign = page.glyphs.plus_minus
     parts = []
     if squared > 0:  # an unbiased estimate of a small square may be negative
+        ends = [math.sqrt(end) if end >= 0 else math.nan for end in (low, high)]
         root = math.sqrt(squared)
-        parts.append(f"Frobenius norm {numbers.plus_minus(root, error / (2 * root), sign)}")
-    parts.append(f"its square {numbers.plus_minus(squared, error, sign)}")
-    return fact("norm", [*parts, "standard errors"], page)
+        parts.append(f"Frobenius norm {numbers.plus_minus(root, longer_side(root, *ends), sign)}")
+    parts.append(f"its square {numbers.plus_minus(squared, longer_side(squared, low, high), sign)}")
+    return fact("norm", [*parts, f"{100 * found.confidence:.4g} % each"], page)
 
 
 def _layers(found: TraceEstimate, page: Page, *, verbose: bool) -> list[Text]:
@@ -124,20 +123,23 @@ def _layers(found: TraceEstimate, page: Page, *, verbose: bool) -> list[Text]:
         return []
     rows = rows_shown(found.layer_trace, verbose=verbose)
     values = found.layer_trace[rows]
-    errors = _or_unknown(found.layer_stderr, len(found.layers))[rows]
+    errors = _sides(found.layer_trace, found.layer_interval)[rows]
     columns = [measured("trace", values, errors, page), _shares(values, found.trace, page)]
     if found.layer_frobenius_squared is not None:
-        squared = found.layer_frobenius_squared[rows]
-        spread = _or_unknown(found.layer_frobenius_squared_stderr, len(found.layers))[rows]
+        squared = found.layer_frobenius_squared
+        ends = found.layer_frobenius_squared_interval
         root = np.sqrt(np.where(squared > 0, squared, np.nan))
-        with np.errstate(over="ignore"):  # infinite, as an error so large beside its value is
-            errors_of_root = spread / (2 * root)
+        roots = None if ends is None else np.sqrt(np.where(ends >= 0, ends, np.nan))
+        errors_of_root = _sides(root, roots)[rows]
+        root = root[rows]
         columns.append(measured("norm of rows", root, errors_of_root, page, gives_way=2))
     known = [trace_met(found)] * len(rows)
     names = [found.layers[i] for i in rows]
     sign = page.glyphs.plus_minus
     return [
-        Text().append("By layer", TITLE).append(f"  {sign} standard error", FAINT),
+        Text()
+        .append("By layer", TITLE)
+        .append(f"  {sign} at {100 * found.confidence:.4g} % each", FAINT),
         *table(names, columns, page, drawing=bars(values, errors, page, known)),
         *omitted(len(found.layers) - len(rows), "with smaller traces", page),
     ]
@@ -184,8 +186,12 @@ def _ending(found: TraceEstimate, page: Page) -> list[Text]:
     return ending(trace_sentence(found), remarks, page, done=trace_met(found))
 
 
-def _or_unknown(errors: FloatArray | None, number: int) -> FloatArray:
-    return np.full(number, np.nan) if errors is None else errors
+def _sides(values: FloatArray, ends: FloatArray | None) -> FloatArray:
+    """The longer sides of intervals; NaN where there are none."""
+    if ends is None:
+        return np.full(len(values), np.nan)
+    with np.errstate(invalid="ignore"):  # infinity less infinity is unknown
+        return np.asarray(np.maximum(ends[:, 1] - values, values - ends[:, 0]))
 
 
 def _bound(error: float) -> str:

@@ -17,8 +17,8 @@ class TraceEstimate:
 
     Attributes:
         trace: the estimate.
-        stderr: its standard error; 0 where it is exact.
-        interval: low and high end; both equal to the trace where it is exact. Not symmetric: it
+        stderr: its standard error, of the probes alone; 0 where there were none.
+        interval: low and high end; both equal to the trace only where H is zero. Not symmetric: it
             is moved for skewness, and widened where the variance may be small by luck.
         confidence: with which the interval holds the truth.
         is_interval: whether the interval is one with coverage; False where its width is an
@@ -46,8 +46,17 @@ class TraceEstimate:
         layer_frobenius_squared: shape (L,), squared norms of the layers' row blocks.
         layer_frobenius_squared_stderr: shape (L,).
         layer_frobenius_squared_interval: shape (L, 2).
-        hvps: products over the whole dataset, in units of one with all terms.
-        hvps_by_stage: the same, by what they were spent on (`pilot`, `deflate`, `probe`).
+        hvps: products over the whole dataset, in units of one with all terms, those in float64
+            among them.
+        hvps_by_stage: the same, by what they were spent on (`pilot`, `deflate`, `probe`,
+            `float64`).
+        noise: delta, the relative error of a product: over the whole data where that was measured.
+        float64_samples: products that were held against float64 over the whole data; 0 where the
+            relative error of a product on a few examples stands for all; None in a file of an
+            earlier version, whose intervals leave the arithmetic out.
+        correction: what float64 moved the trace by; it is in `trace`.
+        arithmetic: half-width that the arithmetic adds; it is in `interval`. Those of layers and
+            norms have theirs in them too.
         reason: a sentence: why this method, these probes, this deflation.
     """
 
@@ -69,6 +78,9 @@ class TraceEstimate:
     hvps_by_stage: Mapping[str, float]
     seconds: float
     noise: float
+    float64_samples: int | None = None
+    correction: float = 0.0
+    arithmetic: float = 0.0
     deflated: int = 0
     deflated_trace: float = 0.0
     layers: Sequence[str] = ()
@@ -106,25 +118,38 @@ class DiagonalEstimate:
 
     Attributes:
         diagonal: shape (P,), estimate of H_ii; None where a reader left it in the file.
-        diagonal_stderr: shape (P,); likewise.
-        degrees_of_freedom: of every standard error: passes - 1; infinite where all is exact.
+        diagonal_stderr: shape (P,), of the probes alone; likewise.
+        diagonal_error: shape (P,), half-width of each entry's interval, the arithmetic in it;
+            likewise, and None in a file of an earlier version.
+        confidence: of the intervals, and of `rel_err`.
+        degrees_of_freedom: of every standard error: passes - 1; infinite where there are no probes.
         layers: names.
         layer_size: shape (L,), parameters of each.
         layer_mean: shape (L,), mean of the layer's diagonal.
-        layer_mean_stderr: shape (L,).
+        layer_mean_stderr: shape (L,), of the probes alone.
+        layer_mean_interval: shape (L, 2), low and high ends, the arithmetic in them; None in a file
+            of an earlier version.
         layer_quantiles: shape (L, q), of the estimates in a layer; their scatter is in them.
         levels: of the quantiles.
-        rel_err: reached: |stderr|_2 over |diagonal|_2.
+        rel_err: reached: with the confidence, |error|_2 over |diagonal|_2 is no larger; infinite
+            where the diagonal may be zero. In a file of an earlier version |stderr|_2 over
+            |diagonal|_2, which is no bound.
         asked: relative error asked for; None where only the number of products was given.
+        float64_samples: as of a trace.
+        arithmetic: what of `rel_err` is the arithmetic's.
+        deflated: directions that were taken out exactly.
     """
 
     diagonal: Any
     diagonal_stderr: Any
+    diagonal_error: Any = None
+    confidence: float = 0.95
     degrees_of_freedom: float
     layers: Sequence[str]
     layer_size: FloatArray
     layer_mean: FloatArray
     layer_mean_stderr: FloatArray
+    layer_mean_interval: FloatArray | None = None
     layer_quantiles: FloatArray
     levels: Sequence[float]
     rel_err: float
@@ -136,6 +161,9 @@ class DiagonalEstimate:
     hvps: float
     seconds: float
     noise: float
+    float64_samples: int | None = None
+    arithmetic: float = 0.0
+    deflated: int = 0
     reason: str = ""
     history: Mapping[str, FloatArray] = field(default_factory=dict)
 

@@ -39,6 +39,19 @@ def attribute(group: Any, name: str) -> float | None:
     return float(group.attrs[name]) if name in group.attrs else None
 
 
+def whole_attribute(group: Any, name: str) -> int | None:
+    """Read a count that may be absent.
+
+    Args:
+        group: open `h5py.File` or group.
+        name: of the attribute.
+
+    Returns:
+        Its number, or None.
+    """
+    return int(group.attrs[name]) if name in group.attrs else None
+
+
 def put_series(
     group: Any, name: str, values: FloatArray | None, scales: Sequence[Any], **attributes: str
 ) -> None:

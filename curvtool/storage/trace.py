@@ -43,7 +43,7 @@ _ENDS_OF_LAYERS = (
 # Single figures: name, what it is, unit.
 _NUMBERS = (
     ("trace", "trace of the operator", _UNIT),
-    ("stderr", "standard error of the trace", _UNIT),
+    ("stderr", "standard error of the trace, of the probes alone", _UNIT),
     ("confidence", "with which the interval holds the truth", "1"),
     ("frobenius_squared", "squared Frobenius norm of the operator", _SQUARED),
     ("frobenius_squared_stderr", "standard error of frobenius_squared", _SQUARED),
@@ -99,6 +99,9 @@ def _write_facts(file: Any, found: TraceEstimate) -> None:
     file.attrs["deflated"] = found.deflated
     file.attrs["deflated_trace"] = found.deflated_trace
     file.attrs["noise"] = found.noise
+    optional.put_attribute(file, "float64_samples", found.float64_samples)
+    file.attrs["correction"] = found.correction
+    file.attrs["arithmetic"] = found.arithmetic
     file.attrs["reason"] = strictjson.dumps(found.reason)
     file.attrs["hvps_by_stage"] = strictjson.dumps(found.hvps_by_stage)
     file.attrs["solve_seconds"] = found.seconds
@@ -175,6 +178,9 @@ def _read_estimate(file: Any, header: RunHeader) -> TraceEstimate:
         hvps_by_stage=read_json(file, "hvps_by_stage"),
         seconds=float(file.attrs["solve_seconds"]),
         noise=float(file.attrs["noise"]),
+        float64_samples=optional.whole_attribute(file, "float64_samples"),
+        correction=float(file.attrs.get("correction", 0.0)),
+        arithmetic=float(file.attrs.get("arithmetic", 0.0)),
         deflated=int(file.attrs["deflated"]),
         deflated_trace=float(file.attrs["deflated_trace"]),
         layers=tuple(str(name) for name in file["layer"].asstr()[...]),

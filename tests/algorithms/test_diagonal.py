@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from curvtool.algorithms.diagonal import DiagonalSettings, dense_diagonal, stochastic_diagonal
+from curvtool.algorithms.diagonal import stochastic_diagonal
+from curvtool.algorithms.diagonal_settings import DiagonalSettings
+from curvtool.algorithms.exact_diagonal import dense_diagonal
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import Counted, FunctionOperator
 from curvtool.operators.hessian import HessianOperator
 from curvtool.results import Outcome
-from tests.algorithms.matrices import diagonal
+from tests.algorithms.matrices import EPS64, diagonal
 from tests.algorithms.sums import random_sum, selected, thirds
 from tests.objectives import CASES, truth
 
@@ -65,7 +67,10 @@ def test_the_dense_way_is_exact() -> None:
     found = dense_diagonal(operator, replace(SETTINGS, layers=thirds(70)))
     assert operator.calls == found.hvps == 70
     assert np.array_equal(found.diagonal, op.matrix.diagonal().numpy())
-    assert found.rel_err == 0
+    # Sixteen roundings of every row at least, in 2-norm over the diagonal.
+    rows = float(op.matrix.norm()) / float(op.matrix.diagonal().norm())
+    assert 16 * EPS64 * rows <= found.rel_err * (1 + 1e-9) <= 100 * EPS64 * rows
+    assert (found.diagonal_error > 0).all()
 
 
 def test_a_diagonal_matrix_is_exact_at_once() -> None:
@@ -84,7 +89,8 @@ def test_the_limit_of_products_is_kept_and_said() -> None:
         )
         assert found.hvps == limit
         assert found.outcome is Outcome.MAX_HVPS
-        assert math.isfinite(found.rel_err)
+        # Infinite where the diagonal may be zero, as far as so few passes say.
+        assert found.rel_err > 1e-3
     with pytest.raises(ValueError, match="two passes"):
         stochastic_diagonal(
             random_sum(seed=1), replace(SETTINGS, max_hvps=3), vectors=torch.eye(30).double()[:2]

@@ -21,7 +21,7 @@ from curvtool.operators.base import BudgetExhausted, Counted, FunctionOperator
 from curvtool.operators.hessian import HessianOperator
 from curvtool.random_vectors.streams import Kind
 from curvtool.results import Outcome
-from tests.algorithms.matrices import diagonal, rotated
+from tests.algorithms.matrices import EPS64, diagonal, rotated
 from tests.algorithms.sums import (
     DenseSum,
     layer_truths,
@@ -265,14 +265,30 @@ def test_one_parameter_takes_one_product() -> None:
     found = hutchinson(operator, SETTINGS)
     assert operator.calls == found.hvps == 1
     assert found.trace == -3.0
-    assert found.interval == (-3.0, -3.0)
+    low, high = found.interval
+    assert low < -3.0 < high
+    # Sixteen roundings at least, and not many more.
+    assert 6 * 16 * EPS64 <= high - low <= 6 * 100 * EPS64
 
 
-def test_matrices_without_variance_end_in_a_point() -> None:
-    for values in (np.zeros(20), np.arange(20.0)):
-        found = hutchinson(diagonal(values), SETTINGS)
+def test_matrices_without_variance_leave_the_rounding_alone() -> None:
+    values = np.arange(20.0)
+    found = hutchinson(diagonal(values), SETTINGS)
+    low, high = found.interval
+    assert found.outcome is Outcome.CONVERGED
+    assert found.stderr == 0
+    assert low < values.sum() < high
+    # Delta of the trace, and three times delta of |H|_F.
+    size = SETTINGS.noise * (values.sum() + 3 * float(np.linalg.norm(values)))
+    assert size <= high - low <= 4 * size
+
+
+def test_only_the_zero_matrix_is_a_point() -> None:
+    for run in (hutchinson, exact_trace):
+        found = run(diagonal(np.zeros(20)), replace(SETTINGS, frobenius=True))
         assert found.outcome is Outcome.CONVERGED
-        assert found.interval == (values.sum(), values.sum())
+        assert found.interval == (0.0, 0.0)
+        assert found.frobenius_squared_interval == (0.0, 0.0)
 
 
 def test_products_that_are_not_finite_are_refused() -> None:

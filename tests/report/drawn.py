@@ -41,6 +41,10 @@ def arrays(size: int, values: st.SearchStrategy[float]) -> st.SearchStrategy[NDA
     )
 
 
+def pairs_of_ends(size: int) -> st.SearchStrategy[NDArray[np.float64]]:
+    return arrays(2 * size, FIGURES).map(lambda found: found.reshape(size, 2))
+
+
 @st.composite
 def any_trace(draw: st.DrawFn) -> TraceRun:
     L = draw(st.integers(0, 4))
@@ -61,6 +65,8 @@ def any_trace(draw: st.DrawFn) -> TraceRun:
         hvps=draw(st.floats(0, 1e12)),
         hvps_by_stage=draw(st.dictionaries(FOREIGN, st.floats(0, 1e12), max_size=3)),
         deflated_trace=draw(FIGURES),
+        float64_samples=draw(st.none() | st.integers(0, 64)),
+        arithmetic=draw(ERRORS | st.just(np.nan)),
         layers=draw(st.lists(FOREIGN, min_size=L, max_size=L)),
         layer_trace=draw(st.none() | arrays(L, FIGURES)),
         layer_stderr=draw(st.none() | arrays(L, ERRORS | st.just(np.nan))),
@@ -68,6 +74,8 @@ def any_trace(draw: st.DrawFn) -> TraceRun:
         frobenius_squared_stderr=draw(st.none() | ERRORS),
         layer_frobenius_squared=draw(st.none() | arrays(L, FINITE)),
         layer_frobenius_squared_stderr=draw(st.none() | arrays(L, ERRORS)),
+        layer_interval=draw(st.none() | pairs_of_ends(L)),
+        layer_frobenius_squared_interval=draw(st.none() | pairs_of_ends(L)),
         reason=draw(FOREIGN),
     )
     return estimates.trace_run(found)
@@ -126,6 +134,9 @@ def any_diag(draw: st.DrawFn) -> DiagRun:
         layer_size=draw(arrays(L, st.floats(1, 1e12))),
         layer_mean=draw(arrays(L, FIGURES)),
         layer_mean_stderr=draw(arrays(L, ERRORS | st.just(np.nan))),
+        layer_mean_interval=draw(st.none() | pairs_of_ends(L)),
+        float64_samples=draw(st.none() | st.integers(0, 64)),
+        arithmetic=draw(ERRORS | st.just(np.nan)),
         layer_quantiles=draw(arrays(L * q, FIGURES)).reshape(L, q),
         levels=draw(st.lists(st.floats(0, 1), min_size=q, max_size=q)),
         rel_err=draw(ERRORS | st.just(np.nan)),

@@ -165,8 +165,10 @@ def test_a_trace_says_what_matters() -> None:
         "Hessian trace  runs/cifar10/resnet18-sgd-lr0.1/epoch_090.pt",
         "Trace 1,241 ± 11 · converged · asked for ± 1 % of it",
         "1,231 to 1,252 · 95 % confidence · ± 0.81 % of the trace",
-        "standard error 5.0 · 93.4 degrees of freedom",
-        "Frobenius norm 201 ± 3",
+        "standard error of the probes 5.0 · 93.4 degrees of freedom",
+        "± 0.021 of it · by 2 products held against float64 over all examples",
+        # Of ends 38,600 and 41,900 about 40,211.7: the roots lie 4.1 and 4.2 from 200.5.
+        "Frobenius norm 201 ± 5 · its square 40,200 ± 1,800 · 95 % each",
         "✓ The interval is as narrow as asked",
         "rademacher probes, one for each batch",
         "8 directions taken out exactly hold 702.1 of the trace",
@@ -174,14 +176,16 @@ def test_a_trace_says_what_matters() -> None:
         "36.5: pilot 4, deflate 28.5, probe 4",
     ):
         assert words in report
-    assert re.search(r"fc +703 +± 8 +56\.6 % +111\.1 +± 1\.9 +│━", report)
+    # The longer sides of the intervals, not the standard errors.
+    assert re.search(r"fc +703 ± 3 +56\.6 % +111 +± 6 +│━", report)
 
 
-def test_an_exact_trace_has_no_error() -> None:
+def test_a_dense_trace_has_the_error_of_its_arithmetic() -> None:
     found = estimates.trace(
         trace=2.5,
         stderr=0.0,
-        interval=(2.5, 2.5),
+        interval=(2.5 - 3e-9, 2.5 + 3e-9),
+        arithmetic=3e-9,
         degrees_of_freedom=np.inf,
         method="dense",
         probes="",
@@ -189,10 +193,48 @@ def test_an_exact_trace_has_no_error() -> None:
         deflated=0,
     )
     report = render(estimates.trace_run(found))
-    assert "Trace 2.5000000 · converged" in report
-    assert "none: exact up to the arithmetic" in report
-    assert "standard error 0" not in report
-    assert "✓ The trace is exact" in report
+    assert "Trace 2.500000000 ± 0.000000003 · converged" in report
+    assert "no probes: what the arithmetic leaves open" in " ".join(report.split())
+    assert "standard error of the probes" not in report
+    assert "✓ The trace is that of the whole diagonal" in report
+
+
+def test_only_a_zero_matrix_has_no_interval() -> None:
+    nothing = estimates.trace(trace=0.0, stderr=0.0, interval=(0.0, 0.0), arithmetic=0.0)
+    assert "none: H is zero" in render(estimates.trace_run(nothing))
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (None, ("earlier version", "no bound")),
+        (0, ("by the rounding of a few examples only",) * 2),
+        (1, ("by 1 product held against float64",) * 2),
+    ],
+)
+def test_how_the_arithmetic_is_known_is_said(samples: int | None, words: tuple[str, str]) -> None:
+    shown = (
+        estimates.trace_run(estimates.trace(float64_samples=samples)),
+        estimates.diag_run(estimates.diagonal(float64_samples=samples)),
+    )
+    for run, said in zip(shown, words, strict=True):
+        assert said in " ".join(render(run, width=100).split())
+
+
+def test_the_floor_of_the_arithmetic_is_named() -> None:
+    for run in (
+        estimates.trace_run(estimates.trace(outcome=Outcome.STAGNATED)),
+        estimates.diag_run(estimates.diagonal(outcome=Outcome.STAGNATED)),
+    ):
+        report = " ".join(render(run).split())
+        assert "topped at the floor of the arithmetic before" in report
+        assert "✗" in report
+
+
+def test_a_diagonal_that_may_be_zero_has_no_relative_error() -> None:
+    report = render(estimates.diag_run(estimates.diagonal(rel_err=np.inf)))
+    assert "unknown: the diagonal may be zero" in " ".join(report.split())
+    assert "NOT CONVERGED" in report
 
 
 def test_an_estimated_error_is_not_called_an_interval() -> None:
@@ -316,8 +358,10 @@ def test_only_the_largest_of_many_layers_are_listed() -> None:
         layers=[f"layer{i}" for i in range(L)],
         layer_trace=np.arange(L, dtype=np.float64),
         layer_stderr=np.ones(L),
+        layer_interval=np.arange(L, dtype=np.float64)[:, None] + [-2.0, 2.0],
         layer_frobenius_squared=None,
         layer_frobenius_squared_stderr=None,
+        layer_frobenius_squared_interval=None,
     )
     report = render(estimates.trace_run(found))
     assert "… 260 more with smaller traces (-v shows all)" in report

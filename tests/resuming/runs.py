@@ -13,9 +13,11 @@ import torch
 from curvtool.algorithms.dense import dense
 from curvtool.algorithms.density.driver import density, exact_density
 from curvtool.algorithms.density.settings import DensitySettings
-from curvtool.algorithms.diagonal import DiagonalSettings, dense_diagonal, stochastic_diagonal
+from curvtool.algorithms.diagonal import stochastic_diagonal
+from curvtool.algorithms.diagonal_settings import DiagonalSettings
 from curvtool.algorithms.estimation import TraceSettings
 from curvtool.algorithms.exact import exact_trace
+from curvtool.algorithms.exact_diagonal import dense_diagonal
 from curvtool.algorithms.external import scipy_eigsh, scipy_lobpcg
 from curvtool.algorithms.hutchinson import hutchinson
 from curvtool.algorithms.lanczos import lanczos
@@ -72,6 +74,12 @@ def recorder(
 def hessian(way: str = "retained-graph", *, name: str = "weight-decay") -> HessianOperator:
     """Of seven batches, the last one short."""
     return HessianOperator(CASES[name].objective(3), way=way)
+
+
+def single() -> HessianOperator:
+    """The same in float32, so that `hessian` is its reference."""
+    objective = CASES["weight-decay"].objective(3, dtype=torch.float32)
+    return HessianOperator(objective)
 
 
 def with_rest() -> HessianOperator:
@@ -157,6 +165,21 @@ RUNS: dict[str, Case] = {
         hessian,
         lambda A: stochastic_diagonal(A, DIAGONAL, vectors=directions(A)),
     ),
+    "diag-krylov": (
+        hessian,
+        lambda A: stochastic_diagonal(
+            A, _changed(DIAGONAL, rel_err=None, max_hvps=60, most_vectors=12)
+        ),
+    ),
+    "diag-float64": (
+        single,
+        lambda A: stochastic_diagonal(A, _changed(DIAGONAL, reference=hessian())),
+    ),
+    "trace-float64": (
+        single,
+        lambda A: hutchinson(A, _changed(TRACE, frobenius=True, reference=hessian())),
+    ),
+    "trace-exact-float64": (single, lambda A: exact_trace(A, _changed(TRACE, reference=hessian()))),
     "diag-exact": (hessian, lambda A: dense_diagonal(A, DIAGONAL)),
 }
 

@@ -367,7 +367,9 @@ def test_a_diagonal_can_be_left_in_the_file(tmp_path: Path) -> None:
 def test_a_diagonal_is_stored_as_it_is_in_checked_chunks(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     values = torch.ones(3_000_000, dtype=torch.float32)
-    run = estimates.diag_run(estimates.diagonal(diagonal=values, diagonal_stderr=values))
+    run = estimates.diag_run(
+        estimates.diagonal(diagonal=values, diagonal_stderr=values, diagonal_error=values)
+    )
     write_diag(tmp_path / "run.h5", run)
     with h5py.File(tmp_path / "run.h5") as file:
         stored = file["diagonal"]
