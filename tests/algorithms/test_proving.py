@@ -12,6 +12,7 @@ import pytest
 import torch
 from trust import calibration, part_b, part_c
 from trust.rates import at_most
+from trust.spectra import COMPLETENESS_FAMILIES
 
 from curvtool.algorithms.basis import BasisPlace
 from curvtool.algorithms.lanczos import default_basis, lanczos
@@ -43,7 +44,7 @@ COPIED = np.concatenate([[5.0, 4.0, 4.0, 3.0, 2.5], np.linspace(-1, 1, P - 5)])
 @pytest.mark.parametrize("k", [2, 10])
 def test_no_statement_is_false_over_families_that_hide_values(k: int) -> None:
     false = runs = complete = 0
-    for family in part_c.COMPLETENESS_FAMILIES:
+    for family in COMPLETENESS_FAMILIES:
         if family == "piled edge" and k == 2:  # of 261 values the largest two
             continue
         row = part_c.cell(family, k, 0, 6)
