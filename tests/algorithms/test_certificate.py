@@ -144,13 +144,14 @@ def test_products_of_every_pair_are_exact(dtype: torch.dtype) -> None:
         found, rotation = certificate.rotated()
         Y = case.listed.V.double().numpy().T @ certificate.vectors(rotation)
         np.testing.assert_allclose(Y.T @ Y, np.eye(K), atol=100 * EPS64)
-        scale = np.linalg.norm(case.H, 2)
+        scale = float(np.linalg.norm(case.H, 2))
         M = Y.T @ case.H @ Y
         np.testing.assert_allclose(M, np.diag(found.theta), atol=P * EPS64 * scale)
         residual = case.truth(rotation, certificate, found.theta)
         # Residuals are kept in the digits of the basis.
         eps = EPS64 if dtype == torch.float64 else EPS32
-        allowed = (P * EPS64 * scale + eps * np.linalg.norm(residual)) * np.linalg.norm(residual)
+        length = float(np.linalg.norm(residual))
+        allowed = (P * EPS64 * scale + eps * length) * length
         np.testing.assert_allclose(found.gram, residual.T @ residual, atol=4 * allowed)
         assert not found.F.any()
         assert not found.unknown.any()

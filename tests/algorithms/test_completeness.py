@@ -161,7 +161,8 @@ def test_a_probe_errs_as_often_as_it_may(noise: float) -> None:
         shift = torch.from_numpy(rng.standard_normal((len(values), 2)) * noise / len(values) ** 0.5)
 
         def product(v: Tensor, d: Tensor = d, shift: Tensor = shift) -> Tensor:
-            return d * v + shift[:, 0] * (v @ shift[:, 1]).sign() * v.norm()
+            off: Tensor = shift[:, 0] * (v @ shift[:, 1]).sign() * v.norm()
+            return d * v + off
 
         operator = FunctionOperator(product, len(values))
         held = _held(values, list(range(k)), "LA", tol=1e-4)

@@ -200,9 +200,10 @@ def test_the_p_value_is_the_chance_that_the_sum_stands_for() -> None:
 def test_a_ritz_value_beyond_the_point_is_seen() -> None:
     end = Exclusion(1.0, threshold(100, 1e-3))
     end.step(0.0, 0.0, 1.0)
-    assert not end.seen
+    seen = [end.seen]
     end.step(0.5, 1.0, 1.0)  # Ritz values 0.25 +- 1.03
-    assert end.seen
+    seen.append(end.seen)
+    assert seen == [False, True]
     assert not end.proved
 
 

@@ -27,6 +27,8 @@ from curvtool.algorithms.settings import EigenSettings
 from curvtool.algorithms.sketched import hutch_plus_plus, xtrace
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.recorded import Recorded, RecordedSum
+from curvtool.operators.recording import recorder_of
+from curvtool.operators.reference import ReferenceHessian, Twin
 from curvtool.operators.restricted import RestrictedHessian
 from curvtool.operators.workers import Workers
 from curvtool.resuming.recorder import JournalRecorder
@@ -106,6 +108,23 @@ def block() -> RestrictedHessian:
     return RestrictedHessian(with_rest(), [0, 2])
 
 
+def single() -> HessianOperator:
+    """Products in float32, which those in float64 are held against."""
+    return HessianOperator(CASES["tanh"].objective(3, dtype=torch.float32), way="retained-graph")
+
+
+def against_float64(operator: Any, settings: EigenSettings) -> Any:
+    """A solve whose reference stands under the recorder of its operator."""
+    recorder = recorder_of(operator)
+    whole = operator.inner if recorder is not None else operator
+    twin = Twin(whole.objective, way="retained-graph", room=2**30)
+    reference: Any = ReferenceHessian(twin)
+    if recorder is not None:
+        reference.recorder = recorder
+        reference = Recorded(reference, recorder, "float64: ")
+    return lanczos(operator, _changed(settings, reference=reference))
+
+
 LAYERS = (Layer("a", ((0, 10),)), Layer("b", ((10, 5), (20, 3))))
 EIGEN = EigenSettings(k=3, basis=18, tol=1e-8, noise=NOISE, vectors=True)
 TRACE = TraceSettings(rel_err=0.05, max_hvps=60, noise=NOISE, layers=LAYERS)
@@ -130,6 +149,13 @@ RUNS: dict[str, Case] = {
     "lanczos-rest": (with_rest, lambda A: lanczos(A, EIGEN)),
     "lanczos-workers": (with_workers, lambda A: lanczos(A, EIGEN)),
     "lanczos-block": (block, lambda A: lanczos(A, EIGEN)),
+    "lanczos-float64": (single, lambda A: against_float64(A, _changed(EIGEN, tol=1e-4))),
+    "lanczos-sketch": (
+        single,
+        lambda A: against_float64(
+            A, _changed(EIGEN, k=6, basis=22, tol=1e-6, which="BE", complete=True)
+        ),
+    ),
     "power": (
         hessian,
         lambda A: power_iteration(A, _changed(EIGEN, k=2, tol=1e-3, max_hvps=40)),

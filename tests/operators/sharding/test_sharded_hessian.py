@@ -118,6 +118,7 @@ def product_of_ranks(group: Group) -> dict[str, Any]:
     pairs = lanczos(H, settings)
     assert pairs.eigenvectors is not None
     found["eigenvalues"] = pairs.eigenvalues
+    found["statement"] = repr(pairs.completeness), pairs.eigenvalue_errors.tobytes(), pairs.hvps
     found["eigenvectors"] = space_of(H).gathered(pairs.eigenvectors)
     found["live"] = {depth: live_bytes(group, depth) for depth in DEPTHS}
     return found
@@ -161,8 +162,10 @@ def test_an_eigensolver_works_on_shares(
             # An eigenvalue to 1e-10 has a residual of sqrt(1e-10 gap) at most; the gaps are below
             # the eigenvalue.
             assert float(residual.norm()) <= 1e-5 * abs(float(rank["eigenvalues"][0]))
-    largest = [float(rank["eigenvalues"][0]) for rank in by_ranks[size]]
-    assert len(set(largest)) == 1
+    # Whatever is decided or stated, all ranks have the same bits of it.
+    assert len({rank["eigenvalues"].tobytes() for rank in by_ranks[size]}) == 1
+    assert len({rank["statement"] for rank in by_ranks[size]}) == 1
+    assert "complete=True" in by_ranks[size][0]["statement"][0]
 
 
 @pytest.mark.parametrize("size", SIZES)
