@@ -15,7 +15,7 @@ TraceMethod = Literal["auto", "dense", "hutchinson", "hutch++", "xtrace"]
 Probes = Literal["rademacher", "gaussian"]
 Sharing = Literal["auto", "per-batch", "shared"]
 Accuracy = Literal["values", "vectors"]
-Certify = Literal["combinations", "full"]
+Certify = Literal["auto", "full"]
 Weights = Literal["model", "ema"]
 DType = Literal["float32", "float64"]
 BasisDevice = Literal["auto", "cpu", "disk"]
@@ -40,7 +40,9 @@ DEFAULT_CONFIDENCE = 0.95
 DEFAULT_TRACE_HVPS = 10_000
 DEFAULT_DIAG_REL_ERR = 0.2
 DEFAULT_PROBES = 4
-DEFAULT_STEPS = 80
+DEFAULT_STEPS = 40
+DEFAULT_DEFLATE = 20
+DEFAULT_DENSITY_HVPS = 10_000
 DEFAULT_TOL: Mapping[Accuracy, float] = {"values": 1e-4, "vectors": 1e-3}
 # Ten steps of the completeness probe need rows of the basis, and a restart two more.
 BASIS_ABOVE_K = 12
@@ -125,7 +127,12 @@ class ComputeConfig:
 @final
 @dataclass(frozen=True, kw_only=True)
 class SpectrumConfig:
-    """A `spectrum` run. `top_k` None means 20, or P where that is less."""
+    """A `spectrum` run.
+
+    `top_k` None means 20, or P where that is less; `tol_given` says that the tolerance was asked
+    for, so that the floor of the arithmetic above it is a failure; `complete` that the list has to
+    be proved complete, whatever it costs.
+    """
 
     problem: ProblemConfig
     compute: ComputeConfig
@@ -135,11 +142,13 @@ class SpectrumConfig:
     method: Method = "auto"
     accuracy: Accuracy = "values"
     tol: float = DEFAULT_TOL["values"]
+    tol_given: bool = False
+    complete: bool = False
     max_hvps: int = DEFAULT_MAX_HVPS
     basis: int | None = None
     basis_device: BasisDevice = "auto"
     basis_dtype: BasisDType = "auto"
-    certify: Certify = "combinations"
+    certify: Certify = "auto"
     vectors: bool = False
     momentum: float = 0.0
     per_layer: bool = False
@@ -182,6 +191,11 @@ class SpectrumConfig:
             raise UsageError("--basis-dtype bfloat16 is computed with in float32; leave one out.")
         if self.momentum and self.method != "power":
             raise UsageError("--momentum belongs to --method power; add it, or leave momentum out.")
+        if self.complete and (self.method in _SERVES or self.basis_dtype == "bfloat16"):
+            raise UsageError(
+                f"--complete needs a probe; --method {' and '.join(_SERVES)} and --basis-dtype "
+                "bfloat16 prove nothing of what they do not list."
+            )
         if self.certify == "full" and self.method not in {"auto", "lanczos"}:
             raise UsageError(
                 f"--certify full belongs to Lanczos; --method {self.method} does it anyway."
@@ -190,11 +204,11 @@ class SpectrumConfig:
             )
 
     def request(self) -> dict[str, Any]:
-        """What decides the result: everything but where it is computed and with how much room."""
+        """What decides the result: not where it is computed, nor which results will do."""
         plain = _anywhere(self)
         plain["top_k"] = None if self.all_pairs else self.top_k or DEFAULT_TOP_K
-        plain.pop("basis")
-        plain.pop("basis_device")
+        for name in ("basis", "basis_device", "tol_given", "complete"):
+            plain.pop(name)
         return plain
 
 
@@ -312,13 +326,16 @@ class DensityConfig:
         compute: where and how precisely.
         num_probes: random starts.
         steps: of Lanczos for each; at most P.
-        probes: kind of the random vectors.
+        deflate: pairs of largest magnitude that are taken out first.
+        rel_err: half the width over the middle of every function's interval, for which probes go
+            on; None for `num_probes`.
+        max_hvps: most products over the whole dataset, of each matrix.
         reorthogonalize: whether the bases are kept orthogonal; None where memory decides.
         sigma: width of the Gaussians; None for a sensible one.
         outliers: spectrum run whose eigenvalues are drawn over the density.
         damping: numbers a of effective dimensions and log-determinants of H + a I.
         schatten: orders of Schatten norms.
-        threshold: of the numerical rank; None for tau.
+        threshold: beyond which eigenvalues are counted; None where what is known decides.
         per_layer: whether every layer's diagonal block gets a density.
         group: regular expression that makes layers of parameter names; None for modules.
     """
@@ -327,7 +344,9 @@ class DensityConfig:
     compute: ComputeConfig
     num_probes: int = DEFAULT_PROBES
     steps: int = DEFAULT_STEPS
-    probes: Probes = "rademacher"
+    deflate: int = DEFAULT_DEFLATE
+    rel_err: float | None = None
+    max_hvps: int = DEFAULT_DENSITY_HVPS
     reorthogonalize: bool | None = None
     sigma: float | None = None
     outliers: Path | None = None

@@ -102,7 +102,8 @@ def _ours(solved: Any) -> Found:
         pairs.eigenvalues.tolist(),
         pairs.eigenvectors,
         pairs.hvps,
-        f"{solved.plan.way}; {pairs.outcome.value}, {pairs.completeness.value}; {before:.1f} s "
+        f"{solved.plan.way}; {pairs.outcome.value}, "
+        f"{'complete' if pairs.completeness.complete else 'not proved complete'}; {before:.1f} s "
         f"before the solve, {solved.preflight.seconds:.1f} s of it preflight",
     )
 

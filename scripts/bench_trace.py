@@ -46,11 +46,12 @@ from torch import Tensor
 from curvtool.algorithms.estimation import TraceSettings
 from curvtool.algorithms.hutchinson import hutchinson
 from curvtool.algorithms.planning import short_lanczos
-from curvtool.algorithms.probes import PER_TERM, SHARED, probe
 from curvtool.operators.base import products
 from curvtool.operators.heap import kept_heap
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.memory import default_memory
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 
 EPS = float(torch.finfo(torch.float32).eps)
@@ -129,14 +130,13 @@ WORK: list[Column] = [
 ]
 
 
-def drawn(operator: HessianOperator, seed: int, use: int, sweep: int, term: int = 0) -> Tensor:
+def drawn(operator: HessianOperator, purpose: Purpose, *index: int, seed: int) -> Tensor:
     """A Rademacher probe."""
-    return probe(
-        operator.size,
+    return streams.signs(
+        purpose,
+        *index,
         seed=seed,
-        use=use,
-        sweep=sweep,
-        term=term,
+        size=operator.size,
         dtype=operator.dtype,
         device=operator.device,
     )
@@ -160,13 +160,13 @@ def compared(operator: HessianOperator, case: Case) -> tuple[Row, FloatArray]:
     B, seed = operator.num_terms, COMPARED + (case.batch_size or 0)
     shared, norms = np.empty(case.shared), np.empty(case.shared)
     for i in range(case.shared):
-        z_P = drawn(operator, seed, SHARED, i)
+        z_P = drawn(operator, Purpose.TRACE_SHARED, i, 0, seed=seed)
         Hz_P = operator.matvec(z_P)
         shared[i], norms[i] = inner(z_P, Hz_P), inner(Hz_P, Hz_P)
     single, parts = np.empty((case.single, B)), np.empty((case.single, B))
     for i in range(case.single):
         for b in range(B):
-            z_P = drawn(operator, seed, PER_TERM, i, b)
+            z_P = drawn(operator, Purpose.TRACE_PER_TERM, i, b, seed=seed)
             Tz_P = operator.term(b, z_P)
             single[i, b], parts[i, b] = inner(z_P, Tz_P), inner(Tz_P, Tz_P)
     variance = float(shared.var(ddof=1))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curvtool.results import (
     BlockSpectra,
@@ -94,32 +94,31 @@ def trace_run(found: TraceEstimate | None = None, **changes: Any) -> TraceRun:
 
 FUNCTIONS = (
     SpectralFunction(
-        name="effective dimension",
-        parameter=0.1,
-        value=182.31,
-        stderr=6.2,
-        detail="sum of l / (l + a) over eigenvalues above zero",
-    ),
-    SpectralFunction(
-        name="log-determinant",
-        parameter=0.1,
-        value=None,
-        stderr=None,
-        detail="H is not positive semi-definite: 2.1 % of its eigenvalues lie below -tau",
+        name="trace", parameter=None, value=1301.0, interval=(1255.2, 1349.0), detail="sum l"
     ),
     SpectralFunction(
         name="Schatten norm",
         parameter=1.0,
         value=1388.0,
-        stderr=21.5,
-        detail="sum of |l|",
+        interval=(1322.4, 1467.1),
+        detail="nuclear norm, sum |l|",
     ),
     SpectralFunction(
-        name="rank",
-        parameter=3e-5,
-        value=240_113.0,
-        stderr=9_120.0,
-        detail="eigenvalues with |l| above the threshold",
+        name="effective dimension",
+        parameter=0.1,
+        value=182.31,
+        interval=(44.2, 251.8),
+        detail="sum l / (l + a)",
+    ),
+    SpectralFunction(
+        name="log-determinant",
+        parameter=0.1,
+        value=None,
+        interval=None,
+        detail=(
+            "sum log(l + a) has no meaning here: the operator has negative eigenvalues, down to "
+            "-0.31. Use one that has none, such as the Gauss-Newton matrix."
+        ),
     ),
 )
 
@@ -128,42 +127,62 @@ def density(
     *,
     size: int = 11_173_962,
     seed: int = 0,
-    probes: int = 6,
+    probes: int = 4,
     top: float = 12.8,
     layer: str = "",
     **changes: Any,
 ) -> DensityEstimate:
     """A bulk at zero with outliers, as trained networks have it."""
     rng = np.random.default_rng(seed)
-    steps = 60
-    bulk = rng.normal(0, 0.02 * top, (probes, steps - 10)) * rng.choice([1e-9, 1], steps - 10)
-    nodes = np.sort(np.hstack([bulk, top * rng.power(1.2, (1, 10)) + np.zeros((probes, 1))]), 1)
-    weights = np.where(np.abs(nodes) < 0.1 * top, rng.random(nodes.shape), 0)
+    steps = 40
+    nodes = np.sort(rng.normal(0, 0.02 * top, (probes, steps)) * rng.choice([1e-9, 1], steps), 1)
+    weights = rng.random(nodes.shape)
     weights /= weights.sum(1, keepdims=True)
-    weights += rng.chisquare(1, nodes.shape) / size * (np.abs(nodes) >= 0.1 * top)
-    weights /= weights.sum(1, keepdims=True)
+    deflated = top * 0.8 ** np.arange(12) * rng.choice([1, -0.1], 12, p=[0.9, 0.1])
     sigma = 0.01 * top
-    grid = np.linspace(nodes.min() - 4 * sigma, nodes.max() + 4 * sigma, 800)
-    each = curve(nodes, weights, grid, sigma)
-    tau = 10 * runs.NOISE * top
-    below = np.where(nodes < -tau, weights, 0).sum(1)
+    drawn = np.concatenate([nodes.ravel(), deflated])
+    grid = np.linspace(drawn.min() - 4 * sigma, drawn.max() + 4 * sigma, 800)
+    apart = (grid[:, None] - nodes.ravel()) / sigma
+    height = np.exp(-(apart**2) / 2) / (sigma * np.sqrt(2 * np.pi))
+    sharp = np.exp(-(((grid[:, None] - deflated) / sigma) ** 2) / 2) / (sigma * np.sqrt(2 * np.pi))
+    curve = height @ weights.ravel() / probes + sharp.sum(1) / size
+    least = 6 * runs.NOISE * top
+    levels = np.geomspace(least, top, 40)
+    # A power law of counts, exact at the large end, open at the small one.
+    share = np.minimum(12 * (top / levels) ** 0.7, 0.4 * size)
+    open_part = np.where(levels < 0.1 * top, 0.3, 0.0)
+    surely = np.maximum.accumulate(np.floor(share * (1 - open_part))[::-1])[::-1]
+    above = np.stack([surely, np.ceil(share * (1 + open_part))], 1)
+    below = np.floor(above * 0.05)
+    band = float(levels[20])
+    counts = np.stack([below[20], [0.0, 0.0], above[20], above[20] + below[20]])
+    counts[1] = size - counts[3][::-1]
     facts: dict[str, Any] = {
         "nodes": nodes,
         "weights": weights,
+        "squared_lengths": np.full(probes, float(size)),
+        "couplings": np.full(probes, 0.003 * top),
+        "deflated": deflated,
+        "deflated_errors": np.full(12, 1e-6 * top),
         "grid": grid,
-        "density": each.mean(0),
-        "density_stderr": each.std(0, ddof=1) / probes**0.5 if probes > 1 else each[0] * np.nan,
+        "density": curve,
+        "cumulative_interval": np.stack([grid - grid[0], grid - grid[0] + 3], 1),
         "sigma": sigma,
         "size": size,
-        "probes": "rademacher",
+        "ends": (float(drawn.min()) - 1e-5 * top, float(drawn.max()) + 1e-5 * top),
         "reorthogonalized": True,
-        "tau": tau,
-        "negative_mass": float(below.mean()),
-        "negative_mass_stderr": float(below.std(ddof=1) / probes**0.5) if probes > 1 else np.nan,
+        "zero_band": band,
+        "least_level": least,
+        "count_interval": counts,
+        "levels": levels,
+        "beyond_interval": np.stack([below, above]),
         "functions": FUNCTIONS,
+        "confidence": 0.95,
+        "method": "probes",
         "outliers": np.array([]),
         "outcome": Outcome.CONVERGED,
-        "hvps": probes * steps,
+        "hvps": probes * steps + 55,
+        "hvps_by_stage": {"deflate": 55, "probe": probes * steps},
         "seconds": 96.0,
         "noise": runs.NOISE,
         "layer": layer,
@@ -171,17 +190,20 @@ def density(
     return DensityEstimate(**facts | changes)
 
 
-def curve(
-    nodes: NDArray[np.float64],
-    weights: NDArray[np.float64],
-    grid: NDArray[np.float64],
-    sigma: float,
-) -> NDArray[np.float64]:
-    """Gaussians around the nodes, a row for each probe."""
-    apart = (grid[None, :, None] - nodes[:, None, :]) / sigma
-    height = np.exp(-(apart**2) / 2) / (sigma * np.sqrt(2 * np.pi))
-    drawn: NDArray[np.float64] = (height * weights[:, None, :]).sum(-1)
-    return drawn
+def of_an_earlier_version(**changes: Any) -> DensityEstimate:
+    """As a file of schema 1 is read: values, and no interval."""
+    functions = tuple(dataclasses.replace(f, interval=None) for f in FUNCTIONS)
+    facts: dict[str, Any] = {
+        "cumulative_interval": None,
+        "count_interval": None,
+        "levels": np.zeros(0),
+        "beyond_interval": np.zeros((2, 0, 2)),
+        "deflated": np.zeros(0),
+        "deflated_errors": np.zeros(0),
+        "functions": functions,
+        "hvps_by_stage": {},
+    }
+    return density(**facts | changes)
 
 
 def density_run(*found: DensityEstimate, **changes: Any) -> DensityRun:

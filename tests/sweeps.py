@@ -24,6 +24,9 @@ def row(name: str = "step_100", **changes: Any) -> Tracked:
         "eigenvalues": np.array([12.8034, 9.12, -0.51]),
         "eigenvalue_errors": np.array([2e-4, 3e-2, 1e-3]),
         "converged": np.array([True, True, True]),
+        "at_floor": np.array([False, False, False]),
+        "complete": True,
+        "proved_rank": 3,
     }
     return Tracked(**parts | changes)
 

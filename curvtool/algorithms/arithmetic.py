@@ -33,11 +33,11 @@ from torch import Tensor
 from curvtool.algorithms.deflation import NOT_FINITE
 from curvtool.algorithms.intervals import Estimated
 from curvtool.algorithms.layers import Layer
-from curvtool.algorithms.probes import ARITHMETIC, probe
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import NoReference, SumOperator, SymmetricOperator
 from curvtool.operators.recording import remembered
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 
 # Of the error probability of an interval, the arithmetic takes so much; probes have the rest.
@@ -158,17 +158,7 @@ class Arithmetic:
         """Probe, E z and the reference's product, in float64."""
         op = self.operator
         assert self.reference is not None
-        z_P = self.space.share(
-            probe(
-                op.size,
-                kind="gaussian",
-                seed=self._seed,
-                use=ARITHMETIC,
-                sweep=i,
-                dtype=op.dtype,
-                device=op.device,
-            )
-        )
+        z_P = self.space.normal(Purpose.ARITHMETIC, i, seed=self._seed)
         if self.by_term:
             Az_P = z_P.double() * op.shift
             for b in range(op.num_terms):

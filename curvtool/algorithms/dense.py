@@ -11,15 +11,22 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from curvtool.algorithms.certify import COMBINATIONS, enlargement
-from curvtool.algorithms.ritz import gaps, shortfall, value_bounds, wanted
+from curvtool.algorithms.bounds import enlargement
+from curvtool.algorithms.certificate import COMBINATIONS, NOT_FINITE
+from curvtool.algorithms.judging import allowed_errors
+from curvtool.algorithms.ritz import wanted
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
+from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SymmetricOperator, products
-from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
+from curvtool.results import WHOLE_MATRIX, Certification, EigenPairs, FloatArray, Outcome
 
 DENSE_LIMIT = 5000
 # Rows handed to the operator at once, which divides them as its memory allows.
 ROWS = 64
+# The symmetric part of a rounding over its antisymmetric one, generously.
+ASYMMETRY = 2.0
 
 
 def dense(
@@ -33,60 +40,71 @@ def dense(
         report: told of every product.
 
     Returns:
-        The k pairs. P + 2 products, memory about 5 P^2 float64 numbers. A pair's residual counts
-        the matrix's asymmetry on its vector, and a defect measured by two fresh products with
-        random unit vectors: roundings of P columns do not conspire, so that these stand for all.
+        The k pairs, all to within the same distance. P products, in float64 where that can be had;
+        elsewhere four more with random vectors bound how far the matrix is from the operator.
+        Memory is about 5 P^2 float64 numbers.
 
     Raises:
         ValueError: for k outside 1..P.
+        CurvtoolError: when a product is not finite.
     """
     P = operator.size
     if not 1 <= settings.k <= P:
         raise ValueError(f"dense needs 1 <= k <= P = {P}, got k = {settings.k}.")
     began = time.perf_counter()
+    maker = settings.reference or operator
     H = np.empty((P, P))  # its rows are its columns
     for begin in range(0, P, ROWS):
         end = min(P, begin + ROWS)
-        rows = torch.zeros((end - begin, P), dtype=operator.dtype, device=operator.device)
+        rows = torch.zeros((end - begin, P), dtype=maker.dtype, device=maker.device)
         rows[:, begin:end].fill_diagonal_(1.0)
-        H[begin:end] = products(operator, rows).detach().cpu().double().numpy()
+        H[begin:end] = products(maker, rows).detach().cpu().double().numpy()
         report(
             Progress(
                 stage="dense",
                 hvps=end,
-                max_hvps=P + COMBINATIONS,
+                max_hvps=P,
                 converged=0,
                 wanted=settings.k,
                 worst=float("inf"),
             )
         )
-    asymmetry = (H - H.T) / 2
-    defect = _defect(operator, H, settings.seed)
+    if not np.isfinite(H).all():
+        raise CurvtoolError(NOT_FINITE)
+    # Roundings of columns have no reason to be symmetric: their symmetric part, which moves
+    # eigenvalues by its norm at most (Weyl), is as large as the antisymmetric one that shows.
+    asymmetry = float(np.linalg.norm(H - H.T)) / 2
     theta, Y = scipy.linalg.eigh((H + H.T) / 2)
     largest = float(np.abs(theta).max())
     # The small eigenproblem's own rounding (LAPACK's guide: a modest multiple of eps |A|).
-    noise = settings.noise + 8 * float(np.finfo(np.float64).eps)
-    rho = np.linalg.norm(asymmetry @ Y, axis=0) + defect
+    eps = 8 * float(np.finfo(np.float64).eps)
+    error = ASYMMETRY * asymmetry + (settings.noise + eps) * largest + settings.doubt
+    certify = 0
+    if settings.reference is None:
+        error += _defect(operator, H, settings.seed)
+        certify = COMBINATIONS
     order = wanted(theta, settings.which, settings.k)
-    bound = value_bounds(rho, gaps(theta, rho), noise=noise, largest=largest)
-    ratio = shortfall(theta, bound, rho, settings, noise=noise, largest=largest)
-    met = (ratio <= 1)[order]
+    theta = theta[order]
+    met = error <= allowed_errors(theta, settings, largest)
+    errors = np.full(settings.k, error)
+    exact = settings.reference is not None or operator.dtype == torch.float64
     return EigenPairs(
-        eigenvalues=theta[order],
-        residual_norms=(rho + noise * largest)[order],
-        eigenvalue_errors=bound[order],
+        eigenvalues=theta,
+        residual_norms=errors.copy(),
+        eigenvalue_errors=errors,
         converged=met,
-        outcome=Outcome.CONVERGED if met.all() else Outcome.STAGNATED,
-        completeness=Completeness.EXHAUSTIVE,
-        certification=Certification.COMBINATIONS,
+        at_floor=~met,
+        outcome=Outcome.CONVERGED if met.all() else Outcome.FLOOR,
+        completeness=WHOLE_MATRIX,
+        certification=Certification.MATRIX if exact else Certification.OWN_PRODUCTS,
         which=settings.which,
         method="dense",
         tol=settings.tol,
         accuracy=settings.accuracy,
-        hvps=P + COMBINATIONS,
-        hvps_by_stage={"solve": P, "certify": COMBINATIONS, "probe": 0},
+        hvps=P + certify,
+        hvps_by_stage={"solve": P, "certify": certify, "probe": 0},
         seconds=time.perf_counter() - began,
-        noise=noise,
+        noise=settings.noise + eps,
         eigenvectors=torch.from_numpy(Y.T[order].copy()).to(operator.dtype)
         if settings.vectors
         else None,
@@ -94,12 +112,11 @@ def dense(
 
 
 def _defect(operator: SymmetricOperator, H: FloatArray, seed: int) -> float:
-    """Enlarged distance between the matrix and fresh products with random unit vectors."""
-    generator = np.random.default_rng([seed, 0xDE])
+    """Bound on the norm of the distance between the matrix and fresh products."""
     worst = 0.0
-    for _ in range(COMBINATIONS):
-        z = torch.from_numpy(generator.standard_normal(operator.size))
-        z = (z / z.norm()).to(dtype=operator.dtype, device=operator.device)
+    for i in range(COMBINATIONS):
+        z = streams.normal(Purpose.DENSE_CHECK, i, seed=seed, size=operator.size)
+        z = z.to(dtype=operator.dtype, device=operator.device)
         product = operator.matvec(z).detach().cpu().double().numpy()
         worst = max(worst, float(np.linalg.norm(product - H @ z.cpu().double().numpy())))
     return enlargement(COMBINATIONS) * worst

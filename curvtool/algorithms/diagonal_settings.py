@@ -11,8 +11,8 @@ from torch import Tensor
 
 from curvtool.algorithms.estimation import Sharing
 from curvtool.algorithms.layers import Layer, entries
-from curvtool.algorithms.probes import Kind
 from curvtool.operators.base import SymmetricOperator
+from curvtool.random_vectors.streams import Kind
 from curvtool.results import FloatArray
 
 

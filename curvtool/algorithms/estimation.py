@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from curvtool.algorithms.layers import Layer
-from curvtool.algorithms.probes import Kind
 from curvtool.operators.base import SymmetricOperator
+from curvtool.random_vectors.streams import Kind
 
 Sharing = Literal["auto", "per-batch", "shared"]
 

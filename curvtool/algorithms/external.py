@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh, lobpcg
 from torch import Tensor
 
-from curvtool.algorithms.linalg import gaussian
 from curvtool.algorithms.listed import Watched, certified, products_set_aside
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
 from curvtool.operators.adapters import as_linear_operator
 from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator, Wrapper
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import EigenPairs, FloatArray
 
 # Gives vectors in columns, and whether it stopped because its products were spent.
@@ -104,6 +105,9 @@ def _run(
         method=method,
         began=began,
         spent=spent,
+        proves_nothing="LOBPCG proves nothing of what it does not list"
+        if method == "lobpcg"
+        else "",
     )
 
 
@@ -130,11 +134,8 @@ class _Told(Wrapper):
         return Av_P
 
 
-def _start(size: int, columns: int, seed: int) -> FloatArray:
-    cpu = torch.device("cpu")
-    draws = [
-        gaussian(size, seed=seed, stream=i, dtype=torch.float64, device=cpu) for i in range(columns)
-    ]
+def _start(purpose: Purpose, size: int, columns: int, seed: int) -> FloatArray:
+    draws = [streams.normal(purpose, i, seed=seed, size=size) for i in range(columns)]
     return np.asarray(torch.stack(draws, dim=1).numpy(), dtype=np.float64)
 
 
@@ -143,7 +144,7 @@ def _eigsh(
 ) -> tuple[NDArray[Any], bool]:
     size, k = operator.shape[0], settings.k
     basis = min(size, max(2 * k + 1, 20))
-    start = _start(size, 1, settings.seed)
+    start = _start(Purpose.EXTERNAL_START, size, 1, settings.seed)
     spent = False
     try:
         _, vectors = eigsh(
@@ -163,7 +164,7 @@ def _eigsh(
         if (operator @ start).any():
             raise
         # ARPACK refuses a start that H takes to zero; where H is zero any vectors will do.
-        vectors = _start(size, k, settings.seed)
+        vectors = _start(Purpose.EXTERNAL_START, size, k, settings.seed)
     return np.asarray(vectors), spent
 
 
@@ -171,7 +172,7 @@ def _lobpcg(
     operator: LinearOperator, settings: EigenSettings, budget: int
 ) -> tuple[NDArray[Any], bool]:
     k = settings.k
-    vectors = _start(operator.shape[0], k, settings.seed)
+    vectors = _start(Purpose.LOBPCG_BLOCK, operator.shape[0], k, settings.seed)
     # LOBPCG stops on an absolute residual: at first by the scale that one product shows, then by
     # the smallest value found.
     scale = float(np.linalg.norm(operator @ vectors[:, 0]) / np.linalg.norm(vectors[:, 0]))

@@ -192,20 +192,51 @@ class KrylovDecomposition:
         theta, S = self.space.agreed(np.linalg.eigh(self.projected))
         if not self.pending:
             return theta, S, np.zeros_like(theta)
-        C = np.stack([p.coupling[: self.size] for p in self.pending]) @ S
         if len(self.pending) == 1:
-            return theta, S, np.abs(C[0]) * self.pending[0].norm
-        R = torch.stack([p.vector for p in self.pending])
-        gram = np.array([self.space.inner_products(R, p.vector).tolist() for p in self.pending])
-        squares = np.einsum("bn,bc,cn->n", C, gram, C)
-        return theta, S, np.sqrt(np.maximum(squares, 0.0))
+            p = self.pending[0]
+            return theta, S, np.abs(p.coupling[: self.size] @ S) * p.norm
+        # By QR: sqrt(c'Gc) with the Gram matrix G lost all digits where couplings cancel.
+        _, C = self.residual_basis()
+        return theta, S, np.linalg.norm(C @ S, axis=0)
 
-    def residual(self, s_n: FloatArray) -> Tensor:
-        """The recurrence's residual R' C s of the vector V' s, shape (P,)."""
-        total = self.space.zeros()
+    def residual_basis(self) -> tuple[Tensor, FloatArray]:
+        """Orthonormal rows Q in float64, shape (b, P), and C: the residual of row i is Q' C_i.
+
+        Returns:
+            Q, and C of shape (b, n). Memory is b float64 vectors.
+        """
+        b = len(self.pending)
+        Q = torch.zeros((b, self.space.local), dtype=torch.float64, device=self.operator.device)
+        R = np.zeros((b, b))
+        for j, p in enumerate(self.pending):
+            rest, along = self.space.orthogonalized(Q[:j], p.vector.double())
+            R[:j, j], R[j, j] = along.cpu().numpy(), float(self.space.norm(rest))
+            Q[j] = rest / R[j, j] if R[j, j] else rest
+        couplings = np.stack([p.coupling[: self.size] for p in self.pending]) if b else None
+        return Q, np.zeros((0, self.size)) if couplings is None else R @ couplings
+
+    def adopt(self, columns: list[FloatArray], remainder_P: Tensor) -> None:
+        """Take in rows that a recurrence of its own made behind these, and what it left.
+
+        Args:
+            columns: of T, the i-th with size + i + 1 entries: the products' components along these
+                rows and the new ones, which lie in `basis` behind these.
+            remainder_P: of the last product, orthogonal to all rows, any length.
+        """
+        n, j = self.size, len(columns)
+        for i, column in enumerate(columns):
+            self._T[n + i, : n + i + 1] = self._T[: n + i + 1, n + i] = column
+        self.size = n + j
         for p in self.pending:
-            total.add_(p.vector, alpha=float(p.coupling[: self.size] @ s_n))
-        return total
+            p.vector, _ = self.space.orthogonalized(self.rows, p.vector)
+            p.norm = float(self.space.norm(p.vector))
+        eps = torch.finfo(self.operator.dtype).eps
+        self.pending = [p for p in self.pending if p.norm > 10 * eps * p.origin]
+        length = float(self.space.norm(remainder_P))
+        if length > 10 * eps * self.scale and not self.complete:
+            coupling = np.zeros(self.limit)
+            coupling[n + j - 1] = 1.0
+            self.pending.insert(0, _Pending(remainder_P, length, coupling, origin=self.scale))
 
     def restart(self, theta_k: FloatArray, S_nk: FloatArray) -> None:
         """Shrink the rows to Ritz vectors, couplings and all.

@@ -149,6 +149,35 @@ def combination(V_mP: Tensor, c_m: Tensor, dtype: torch.dtype | None = None) -> 
     return made_P
 
 
+def combinations(V_nP: Tensor, C_nm: Tensor) -> Tensor:
+    """C' V in float64, shape (m, P), where the basis lies: one pass over it for all of them."""
+    C_nm = C_nm.to(dtype=torch.float64, device=V_nP.device)
+    made_mP = torch.empty((C_nm.shape[1], V_nP.shape[1]), dtype=torch.float64, device=V_nP.device)
+    for begin in range(0, V_nP.shape[1], RUN):
+        run = slice(begin, begin + RUN)
+        made_mP[:, run] = C_nm.T @ V_nP[:, run].double()
+    return made_mP
+
+
+def cross_products(V_nP: Tensor, W_mP: Tensor) -> Tensor:
+    """V W' in float64, shape (n, m), on the basis's device: one pass over it."""
+    total = torch.zeros((len(V_nP), len(W_mP)), dtype=torch.float64, device=V_nP.device)
+    for begin in range(0, V_nP.shape[1], RUN):
+        run = slice(begin, begin + RUN)
+        total += V_nP[:, run].double() @ W_mP[:, run].to(V_nP.device).double().T
+    return total
+
+
+def gram_of_combinations(V_nP: Tensor, C_nm: Tensor) -> Tensor:
+    """Inner products of the rows C' V in float64, shape (m, m), none of which is written out."""
+    C_nm = C_nm.to(dtype=torch.float64, device=V_nP.device)
+    total = torch.zeros((C_nm.shape[1],) * 2, dtype=torch.float64, device=V_nP.device)
+    for begin in range(0, V_nP.shape[1], RUN):
+        rows = C_nm.T @ V_nP[:, begin : begin + RUN].double()
+        total += rows @ rows.T
+    return total
+
+
 def rotate_rows(V_mP: Tensor, S_mk: Tensor) -> None:
     """Overwrite the first k rows by S' V; the other rows lose their meaning.
 
@@ -162,24 +191,3 @@ def rotate_rows(V_mP: Tensor, S_mk: Tensor) -> None:
     for begin in range(0, V_mP.shape[1], width):
         block = V_mP[:, begin : begin + width]
         block[:k] = S.T @ block.to(computed)
-
-
-def gaussian(
-    size: int, *, seed: int, stream: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """A standard normal vector, the same on every device.
-
-    Args:
-        size: P.
-        seed: the run's seed.
-        stream: tells apart the draws of one run.
-        dtype: of the vector.
-        device: where it goes; it is drawn on the CPU.
-
-    Returns:
-        A vector of shape (size,).
-    """
-    # The seed is spread out, so that (seed 0, stream 1) and (seed 1, stream 0) differ.
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + stream) % 2**63)
-    drawn = torch.float64 if dtype == torch.float64 else torch.float32
-    return torch.randn(size, generator=generator, dtype=drawn).to(device=device, dtype=dtype)

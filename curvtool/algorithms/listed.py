@@ -1,7 +1,7 @@
 """Certify pairs that a method lists without a Krylov decomposition to vouch for them.
 
-Power iteration and SciPy's solvers hand over vectors. Each pair is recomputed by a product of its
-own, and a probe looks for what the list lacks.
+Power iteration and SciPy's solvers hand over vectors. Each is multiplied, in float64 where that can
+be had, which gives the best pairs that they span; a probe looks for what the list of one lacks.
 Letters: P parameters, k pairs.
 """
 
@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from curvtool.algorithms.completeness import PROBE_STEPS, ProbeResult, Seen, probe
+from curvtool.algorithms.certificate import Certificate, Listed
+from curvtool.algorithms.completeness import (
+    FORECAST_AFTER,
+    GIVEN_UP_AFTER,
+    Held,
+    chance_of_round,
+    probe,
+    stated,
+)
+from curvtool.algorithms.judging import Judged, judged, outcome_of
 from curvtool.algorithms.linalg import rotate_rows
-from curvtool.algorithms.ritz import beyond, gaps, shortfall, value_bounds, wanted
 from curvtool.algorithms.settings import EigenSettings
 from curvtool.algorithms.space import space_of
 from curvtool.operators.base import Counted, SymmetricOperator, Wrapper
-from curvtool.results import Certification, Completeness, EigenPairs, FloatArray, Outcome
+from curvtool.random_vectors.purposes import Purpose
+from curvtool.results import WHOLE_MATRIX, Completeness, EigenPairs, FloatArray, unproved
 
 
 @final
@@ -51,7 +60,7 @@ class Watched(Wrapper):
 
 def products_set_aside(k: int, size: int) -> int:
     """Products that `certified` needs: one a pair, and the probe's."""
-    return k + min(PROBE_STEPS, max(size - k, 0))
+    return k + min(GIVEN_UP_AFTER, max(size - k, 0))
 
 
 def certified(
@@ -63,9 +72,10 @@ def certified(
     method: str,
     began: float,
     spent: bool,
+    proves_nothing: str = "",
     history: Mapping[str, FloatArray] | None = None,
 ) -> EigenPairs:
-    """Turn vectors into pairs with bounds; costs k products and a probe of about ten.
+    """Turn vectors into pairs with bounds; costs k products, and a probe of six or more.
 
     Args:
         operator: H with its count and budget; `watched` counts through it.
@@ -74,63 +84,51 @@ def certified(
         settings: what was asked.
         method: its name.
         began: `time.perf_counter()` at the start.
-        history: series of the solve.
         spent: whether the method stopped because its products were spent.
+        proves_nothing: why no probe is made; empty where one is.
+        history: series of the solve.
 
     Returns:
-        The pairs in the order of `settings.which`. A pair outside the list may be as near as the
-        edge of the list, which limits the quadratic bound.
+        The pairs in the order of `settings.which`.
     """
-    solve = operator.calls
-    theta, rho, Y_kP = _rayleigh_ritz(watched, Y_kP, settings)
-    certify = operator.calls - solve
-    largest = max(watched.scale, float(np.abs(theta).max(initial=0)))
-    complete = len(theta) == operator.size
-    gap = gaps(theta, rho)
-    if len(theta) and not complete:
-        # What is not listed lies between these edges, as far as the list is complete.
-        low, high = beyond(theta, settings.which, margin=rho)
-        gap = np.minimum(gap, np.maximum(np.maximum(low - theta, theta - high), 0.0))
-    if len(theta) < settings.k:
-        gap = np.zeros_like(gap)  # a list with holes says nothing of what is not listed
-
-    def judged() -> tuple[FloatArray, NDArray[np.bool_]]:
-        bound = value_bounds(rho, gap, noise=settings.noise, largest=largest)
-        ratio = shortfall(theta, bound, rho, settings, noise=settings.noise, largest=largest)
-        return bound, ratio <= 1
-
-    bound, met = judged()
-    all_met = len(theta) == settings.k and bool(met.all())
-    completeness = Completeness.EXHAUSTIVE if complete else Completeness.NOT_PROBED
-    if all_met and not complete and operator.left >= min(PROBE_STEPS, operator.size - len(theta)):
-        seen = _probed(watched, Seen(Y_kP, theta, rho, gap), bound, settings)
-        completeness = Completeness.PROBED if seen.missing is None else Completeness.MISSING
-        gap = np.where(seen.crowded, 0.0, gap)
-        bound, met = judged()
-        all_met = bool(met.all())
-    outcome = Outcome.MAX_HVPS if spent or all_met else Outcome.STAGNATED
-    if completeness is Completeness.MISSING:
-        outcome = Outcome.INCOMPLETE
-    elif all_met and completeness is not Completeness.NOT_PROBED:
-        outcome = Outcome.CONVERGED
+    settings = replace(settings, certify_fully=True)
+    k, solve = len(Y_kP), operator.calls
+    Q = torch.zeros((0, Y_kP.shape[1]), dtype=torch.float64, device=Y_kP.device)
+    certificate = Certificate(
+        settings.reference or watched,
+        Listed(
+            V=Y_kP, S=np.eye(k), theta=np.zeros(k), Q=Q, Z=np.zeros((0, k)), has_recurrence=False
+        ),
+        tol=settings.tol,
+        largest=watched.scale,
+        rounding=settings.noise,
+        seed=settings.seed,
+    )
+    certificate.multiply(np.ones(k, dtype=np.bool_))
+    if settings.reference is not None:
+        operator.calls += certificate.products
+    pairs = judged(certificate, settings, {}, left=0)
+    proof, probed = _proved(operator, watched, Y_kP, certificate, pairs, settings, proves_nothing)
+    if proof is not None and proof[1]:
+        pairs = judged(certificate, settings, proof[1], left=0)
+    completeness = WHOLE_MATRIX if k == operator.size else _or_unproved(proof, proves_nothing)
+    enough = k == settings.k
+    rotate_rows(Y_kP, torch.from_numpy(np.ascontiguousarray(pairs.coefficients)))
     return EigenPairs(
-        eigenvalues=theta,
-        residual_norms=rho + settings.noise * largest,
-        eigenvalue_errors=bound,
-        converged=met,
-        outcome=outcome,
+        eigenvalues=pairs.theta,
+        residual_norms=pairs.norms,
+        eigenvalue_errors=pairs.errors,
+        converged=pairs.met,
+        at_floor=pairs.at_floor,
+        outcome=outcome_of(pairs, completeness, settings, enough=enough, spent=spent),
         completeness=completeness,
-        certification=Certification.FULL,
+        certification=pairs.certification,
         which=settings.which,
         method=method,
         tol=settings.tol,
         accuracy=settings.accuracy,
         hvps=operator.calls,
-        hvps_by_stage={
-            "solve": solve,
-            "certify": certify,
-            "probe": operator.calls - solve - certify,
-        },
+        hvps_by_stage={"solve": solve, "certify": certificate.products, "probe": probed},
         seconds=time.perf_counter() - began,
         noise=settings.noise,
         history=dict(history or {}),
@@ -138,34 +136,49 @@ def certified(
     )
 
 
-def _rayleigh_ritz(
-    operator: Watched, Y_kP: Tensor, settings: EigenSettings
-) -> tuple[FloatArray, FloatArray, Tensor]:
-    """The best pairs that the rows span, by a product for every row; 2 k vectors of memory."""
-    if not len(Y_kP):
-        return np.empty(0), np.empty(0), Y_kP
-    HY_kP = torch.stack([operator.matvec(row) for row in Y_kP])
-    G = torch.stack([operator.space.inner_products(Y_kP, row) for row in HY_kP]).cpu().numpy()
-    theta, S = operator.space.agreed(np.linalg.eigh((G + G.T) / 2))
-    order = wanted(theta, settings.which, len(theta))
-    theta, S = theta[order], np.ascontiguousarray(S[:, order])
-    rotation = torch.from_numpy(S)
-    rotate_rows(Y_kP, rotation)
-    rotate_rows(HY_kP, rotation)
-    # In double, for theta y and H y cancel to many digits.
-    rho = [
-        float(operator.space.norm(Hy.double() - value * y.double()))
-        for value, y, Hy in zip(theta, Y_kP, HY_kP, strict=True)
-    ]
-    return theta, np.array(rho), Y_kP
+_Proof = tuple[Completeness, Mapping[bool, FloatArray]]
 
 
-def _probed(
-    operator: Watched, seen: Seen, bound: FloatArray, settings: EigenSettings
-) -> ProbeResult:
-    low, high = beyond(seen.theta, settings.which, margin=bound)
-    steps = min(PROBE_STEPS, operator.size - len(seen.theta))
-    scratch = operator.space.empty(steps)
-    return probe(
-        operator, seen, scratch, low=low, high=high, steps=steps, seed=settings.seed, stream=7919
+def _or_unproved(proof: _Proof | None, reason: str) -> Completeness:
+    if proof is not None:
+        return proof[0]
+    return unproved(reason or "the products ran out before a probe could be made")
+
+
+def _proved(
+    operator: Counted,
+    watched: Watched,
+    Y_kP: Tensor,
+    certificate: Certificate,
+    pairs: Judged,
+    settings: EigenSettings,
+    proves_nothing: str,
+) -> tuple[_Proof | None, int]:
+    """What a probe proves of the list, and its products."""
+    k, size = len(Y_kP), operator.size
+    left = int(min(operator.left, size))
+    if proves_nothing or not 0 < k == settings.k < size or left < 1:
+        return None, 0
+    largest = max(watched.scale, float(np.abs(pairs.theta).max()))
+    rows = Y_kP.clone()
+    rotate_rows(rows, torch.from_numpy(np.ascontiguousarray(pairs.coefficients)))
+    held = Held(
+        rows=rows,
+        theta=pairs.theta,
+        R=certificate.couplings(pairs.coefficients),
+        k=k,
+        which=settings.which,
+        tol=settings.tol,
+        largest=largest,
+        noise=settings.noise * largest + settings.doubt,
     )
+    space, chance = space_of(watched), chance_of_round(0)
+    start = space.orthonormal_start(rows, Purpose.COMPLETENESS, 0, seed=settings.seed)
+    assert start is not None
+    cap = max(FORECAST_AFTER, operator.calls // 2)
+    room = min(left, size - k)
+    scratch = space.empty(min(room, cap))
+    cap = room if settings.complete else cap
+    found = probe(watched, held, start, scratch, chance=chance, cap=cap, most=room)
+    proof = stated(held, found, size, chance=chance, spent=found.products, found=0)
+    return proof, found.products

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from curvtool.algorithms.krylov import KrylovDecomposition
 from curvtool.operators.base import SymmetricOperator
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray
 
 # A Lanczos that turns out not to pay has cost at most this share of the passes ahead.
@@ -156,7 +157,7 @@ def short_lanczos(
         products spent: one a step. Memory is 2 m + 4 vectors of P numbers.
     """
     krylov = KrylovDecomposition(operator, limit=steps)
-    start = krylov.space.orthonormal_start(krylov.rows, seed=seed, stream=0x5EED)
+    start = krylov.space.orthonormal_start(krylov.rows, Purpose.DEFLATION_START, seed=seed)
     assert start is not None
     krylov.inject(start)
     while not krylov.full and not krylov.closed:

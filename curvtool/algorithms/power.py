@@ -18,6 +18,7 @@ from curvtool.algorithms.listed import Watched, certified, products_set_aside
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
 from curvtool.algorithms.space import space_of
 from curvtool.operators.base import Counted, Shifted, SymmetricOperator
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import EigenPairs
 
 # Steps of the Lanczos that locates the far end of the spectrum, for LA and SA.
@@ -65,7 +66,9 @@ def power_iteration(
     history: dict[str, list[float]] = {"hvps": [], "pair": [], "residual_norm": []}
     found = 0
     while found < settings.k:
-        start = space.orthonormal_start(Y_kP[:found], seed=settings.seed, stream=found)
+        start = space.orthonormal_start(
+            Y_kP[:found], Purpose.POWER_START, found, seed=settings.seed
+        )
         assert start is not None
         reached = _iterate(
             moved,
@@ -90,6 +93,7 @@ def power_iteration(
         method="power",
         began=began,
         spent=counted.left <= products_set_aside(settings.k, operator.size),
+        proves_nothing="power iteration proves nothing of what it does not list",
         history={name: np.array(series) for name, series in history.items()},
     )
 
@@ -100,7 +104,7 @@ def _far_end(operator: Watched, settings: EigenSettings) -> float:
         return 0.0
     left = settings.max_hvps - products_set_aside(settings.k, operator.size)
     krylov = KrylovDecomposition(operator, limit=max(1, min(RANGE_STEPS, left)))
-    start = krylov.space.orthonormal_start(krylov.rows, seed=settings.seed, stream=104_729)
+    start = krylov.space.orthonormal_start(krylov.rows, Purpose.POWER_EDGES, seed=settings.seed)
     assert start is not None
     krylov.inject(start)
     while not krylov.full and not krylov.closed:

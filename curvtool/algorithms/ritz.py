@@ -1,4 +1,4 @@
-"""Which Ritz values are wanted, how far from eigenvalues they may be, and when that will do.
+"""Which Ritz values are wanted, and how far from eigenvalues they seem to be.
 
 Letters: n Ritz values, k wanted, theta a Ritz value, rho its residual norm.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from curvtool.algorithms.settings import EigenSettings, Which
+from curvtool.algorithms.settings import Which
 from curvtool.results import FloatArray
 
 Indices = NDArray[np.intp]
@@ -57,56 +57,22 @@ def gaps(theta_n: FloatArray, rho_n: FloatArray) -> FloatArray:
     return np.asarray(distance.min(axis=1), dtype=np.float64)
 
 
-def value_bounds(r_n: FloatArray, gap_n: FloatArray, *, noise: float, largest: float) -> FloatArray:
-    """min(r, r^2 / gap) + noise * |theta_1|: an eigenvalue lies within this of each Ritz value.
+def value_bounds(r_n: FloatArray, gap_n: FloatArray) -> FloatArray:
+    """min(r, r^2 / gap): how far each Ritz value is from an eigenvalue if the gaps are true.
 
     Args:
-        r_n: residual norms, certified defect included.
+        r_n: residual norms.
         gap_n: from `gaps`; r alone is used where a gap is not positive.
-        noise: delta, the relative error of one product.
-        largest: |theta_1|.
 
     Returns:
-        Absolute bounds, shape (n,).
+        Absolute bounds, shape (n,): a forecast, since nobody has proved the gaps.
 
     References:
         Kato (1949) and Temple (1928); Parlett, The Symmetric Eigenvalue Problem, 10.4.
     """
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         quadratic = np.where(gap_n > 0, r_n * (r_n / gap_n), np.inf)
-    return np.asarray(np.minimum(r_n, quadratic) + noise * largest, dtype=np.float64)
-
-
-def shortfall(
-    theta_k: FloatArray,
-    bound_k: FloatArray,
-    r_k: FloatArray,
-    settings: EigenSettings,
-    *,
-    noise: float,
-    largest: float,
-) -> FloatArray:
-    """By how many times each pair misses its tolerance: converged where this is <= 1.
-
-    The tolerance is tol |theta|, or 2 delta |theta_1| where that is more: the arithmetic gives
-    no better.
-
-    Args:
-        theta_k: the values.
-        bound_k: their error bounds, held against the tolerance under accuracy `values`.
-        r_k: residual norms, certified defect included, held against it under `vectors`.
-        settings: tolerance and accuracy.
-        noise: delta.
-        largest: |theta_1|.
-
-    Returns:
-        Ratios, shape (k,).
-    """
-    measured = bound_k if settings.accuracy == "values" else r_k
-    allowed = np.maximum(settings.tol * np.abs(theta_k), 2 * noise * largest)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = measured / allowed
-    return np.where(measured <= allowed, np.minimum(np.nan_to_num(ratio, nan=0.0), 1.0), ratio)
+    return np.asarray(np.minimum(r_n, quadratic), dtype=np.float64)
 
 
 def beyond(theta_k: FloatArray, which: Which, *, margin: FloatArray) -> tuple[float, float]:

@@ -19,7 +19,6 @@ from torch import Tensor
 from curvtool.algorithms.deflation import NOT_FINITE, Deflation
 from curvtool.algorithms.intervals import Estimated, summarized, widening, with_tails
 from curvtool.algorithms.layers import Layer
-from curvtool.algorithms.probes import PER_TERM, SHARED, Kind, probe
 from curvtool.algorithms.space import space_of
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import SumOperator
@@ -31,6 +30,8 @@ from curvtool.operators.recording import (
     remembered,
     unrecorded,
 )
+from curvtool.random_vectors.purposes import Purpose
+from curvtool.random_vectors.streams import Kind
 from curvtool.results import FloatArray
 
 
@@ -221,18 +222,11 @@ class Passes:
 
     def _probe(self, sweep: int, term: int) -> tuple[Tensor, Tensor]:
         """Z, and p z."""
-        op = self.operator
-        drawn = probe(
-            op.size,
-            kind=self._probes,
-            seed=self._seed,
-            use=SHARED if self.shared else PER_TERM,
-            sweep=sweep,
-            term=term,
-            dtype=op.dtype,
-            device=op.device,
-        )
-        z_P = self.space.share(drawn)
+        single, shared = Purpose.TRACE_PER_TERM, Purpose.TRACE_SHARED
+        if self.mean_P is not None:
+            single, shared = Purpose.DIAGONAL_PER_TERM, Purpose.DIAGONAL_SHARED
+        purpose = shared if self.shared else single
+        z_P = self.space.probe(self._probes, purpose, sweep, term, seed=self._seed)
         return z_P, self.deflation.project(z_P)
 
     def _by_term(self, v_P: Tensor, key: str) -> tuple[Tensor, list[Tensor]]:

@@ -9,6 +9,7 @@ from typing import Literal, final
 from torch import Tensor
 
 from curvtool.algorithms.basis import BasisPlace
+from curvtool.operators.base import SymmetricOperator
 
 BESIDE = BasisPlace()
 Which = Literal["LM", "LA", "SA", "BE"]
@@ -30,8 +31,15 @@ class EigenSettings:
         basis: vectors the Krylov basis may hold.
         place: where these lie, and in which type.
         seed: of the random starts.
-        noise: delta, the relative error of one product.
-        certify_fully: recompute every pair with a product of its own.
+        noise: relative rounding of a product that certifies: of the reference's where there is
+            one, else delta, the relative error of the operator's own.
+        reference: H in float64, on the same shares of vectors, that the pairs are held against;
+            None where float64 cannot be had, so that the operator's own products serve.
+        doubt: how far the operator's matrix may be from the wanted one, absolute; it enters every
+            error, and no number of products makes it smaller.
+        certify_fully: hold every pair against a product of its own.
+        complete: prove the list complete, whatever it costs.
+        proves: whether a probe looks for what the list lacks; where not, nothing is stated of it.
         vectors: whether the eigenvectors are wanted.
         momentum: of power iteration, 0 for none.
         start: a direction, shape (P,), that is thought to be rich in the wanted eigenvectors; of
@@ -47,6 +55,10 @@ class EigenSettings:
     place: BasisPlace = BESIDE
     seed: int = 0
     noise: float
+    reference: SymmetricOperator | None = None
+    doubt: float = 0.0
+    complete: bool = False
+    proves: bool = True
     certify_fully: bool = False
     vectors: bool = False
     momentum: float = 0.0

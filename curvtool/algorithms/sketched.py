@@ -24,12 +24,12 @@ from curvtool.algorithms.captured import CapturedRange
 from curvtool.algorithms.deflation import NOT_FINITE
 from curvtool.algorithms.estimation import EstimateProgress, Report, TraceSettings, silent
 from curvtool.algorithms.intervals import student_quantile
-from curvtool.algorithms.probes import SKETCH, probe
 from curvtool.algorithms.space import space_of
 from curvtool.algorithms.terms import as_sum
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, SymmetricOperator
 from curvtool.operators.recording import remembered
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import FloatArray, Outcome, TraceEstimate
 
 FIRST_ROWS = 4
@@ -38,8 +38,6 @@ GROWTH = 1.5
 LEAST_SAMPLED = 4
 # Of an interval that is left to the probes, the arithmetic may take so much and is let be.
 UNNOTICED = 0.1
-# Sweeps of probes, so that a sketch and what is sampled beside it never meet.
-SAMPLED, SKETCHED = 0, 1
 
 
 def hutch_plus_plus(
@@ -160,7 +158,7 @@ class _Sketch:
                 if self._compare():
                     self._look()
                 elif self.room <= 0 and outcome is None:
-                    outcome = Outcome.STAGNATED
+                    outcome = Outcome.FLOOR
                     break
         except BudgetExhausted:
             self._look()
@@ -225,19 +223,8 @@ class _Sketch:
             )
         )
 
-    def _probe(self, sweep: int, term: int) -> Tensor:
-        op = self.operator
-        drawn = probe(
-            op.size,
-            kind=self.settings.probes,
-            seed=self.settings.seed,
-            use=SKETCH,
-            sweep=sweep,
-            term=term,
-            dtype=op.dtype,
-            device=op.device,
-        )
-        return self.space.share(drawn)
+    def _probe(self, purpose: Purpose, i: int) -> Tensor:
+        return self.space.probe(self.settings.probes, purpose, i, seed=self.settings.seed)
 
     def _grow(self, rows: int) -> None:
         """Sketch until the range has so many rows, then sample as often."""
@@ -258,7 +245,7 @@ class _Sketch:
 
     def _row(self) -> None:
         """One more row of the range: two products."""
-        z_P = self._probe(SKETCHED, self.k)
+        z_P = self._probe(Purpose.SKETCH, self.k)
         y_P = self._product(z_P)
         length = float(self.space.norm(y_P))
         if not math.isfinite(length):
@@ -291,7 +278,7 @@ class _Sketch:
 
     def _sampled(self, i: int) -> list[FloatArray]:
         """Numbers z'Az and |Az|^2."""
-        z_P = self._probe(SAMPLED, i)
+        z_P = self._probe(Purpose.SKETCH_SAMPLE, i)
         Az_P = self.operator.matvec(z_P)
         rows = torch.stack([z_P, Az_P])
         return [self.space.exact_products(rows, Az_P).cpu().numpy()]
@@ -299,11 +286,11 @@ class _Sketch:
     def _coordinates(self) -> tuple[FloatArray, FloatArray]:
         """C = QZ and D = (AQ')'Z in rows of probes, shape (n, k); only new entries are computed."""
         k = self.k
-        sweep = SAMPLED if self._samples_on else SKETCHED
+        purpose = Purpose.SKETCH_SAMPLE if self._samples_on else Purpose.SKETCH
         for i, known in enumerate(self.c):
             have = len(known)
             if have < k:
-                new_c, new_d = self.range.coordinates(self._probe(sweep, i), have)
+                new_c, new_d = self.range.coordinates(self._probe(purpose, i), have)
                 self.c[i] = np.concatenate([known, new_c])
                 self.d[i] = np.concatenate([self.d[i], new_d])
         return np.array(self.c).reshape(len(self.c), k), np.array(self.d).reshape(len(self.d), k)
@@ -364,7 +351,7 @@ class _Sketch:
             reason = f"{self.k} directions span the range as far as the arithmetic sees it."
         elif outcome is Outcome.MAX_HVPS and self.spent + self.price <= s.max_hvps:
             reason += " The room for vectors is full."
-        if outcome is Outcome.STAGNATED:
+        if outcome is Outcome.FLOOR:
             reason += f" {floor_sentence(self.operator.dtype, arithmetic)}"
         compared = 2 * self.arithmetic.count
         return TraceEstimate(

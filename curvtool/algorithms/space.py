@@ -23,6 +23,9 @@ from curvtool.algorithms.layers import Layer, layer_sums
 from curvtool.distributed.group import Alone, Group
 from curvtool.distributed.shares import Shares
 from curvtool.operators.base import SymmetricOperator
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
+from curvtool.random_vectors.streams import Kind
 from curvtool.results import FloatArray
 
 
@@ -135,14 +138,84 @@ class Space:
         """
         return linalg.orthogonalized(V_mp, w_p, None if self.alone else self.group.sum_)
 
-    def orthonormal_start(self, V_mp: Tensor, *, seed: int, stream: int) -> Tensor | None:
-        """A random unit vector orthogonal to the rows, or None where they span the whole space."""
+    def normal(
+        self, purpose: Purpose, *index: int, seed: int, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """This process's share of a random vector with standard normal entries, shape (p,).
+
+        Args:
+            purpose: what it is for.
+            index: which draw of that purpose.
+            seed: of the run.
+            dtype: another than the space's.
+
+        Returns:
+            The share, drawn without the rest: all shares together are the same vector for any
+            number of ranks.
+        """
+        return streams.normal(
+            purpose,
+            *index,
+            seed=seed,
+            size=self.size,
+            part=self.shares.part(self.group.rank),
+            dtype=dtype or self.dtype,
+            device=self.device,
+        )
+
+    def signs(self, purpose: Purpose, *index: int, seed: int) -> Tensor:
+        """The same with entries +1 and -1.
+
+        Args:
+            purpose: what it is for.
+            index: which draw of that purpose.
+            seed: of the run.
+
+        Returns:
+            The share, shape (p,).
+        """
+        return streams.signs(
+            purpose,
+            *index,
+            seed=seed,
+            size=self.size,
+            part=self.shares.part(self.group.rank),
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def probe(self, kind: Kind, purpose: Purpose, *index: int, seed: int) -> Tensor:
+        """This process's share of a random vector z with E[zz'] = I, shape (p,).
+
+        Args:
+            kind: `rademacher` (entries +1 and -1: the diagonal adds no variance) or `gaussian`.
+            purpose: what it is for.
+            index: which draw of that purpose.
+            seed: of the run.
+
+        Returns:
+            The share.
+        """
+        made = self.normal if kind == "gaussian" else self.signs
+        return made(purpose, *index, seed=seed)
+
+    def orthonormal_start(
+        self, V_mp: Tensor, purpose: Purpose, *index: int, seed: int
+    ) -> Tensor | None:
+        """A random unit vector orthogonal to some rows.
+
+        Args:
+            V_mp: orthonormal rows.
+            purpose: what it is for.
+            index: which draw of that purpose.
+            seed: of the run.
+
+        Returns:
+            This process's share, shape (p,); None where the rows span the whole space.
+        """
         if len(V_mp) >= self.size:
             return None
-        drawn = linalg.gaussian(
-            self.size, seed=seed, stream=stream, dtype=self.dtype, device=self.device
-        )
-        w_p = self.share(drawn)
+        w_p = self.normal(purpose, *index, seed=seed)
         for _ in range(2):
             w_p = w_p / self.norm(w_p).to(w_p.dtype)
             w_p, _ = self.orthogonalized(V_mp, w_p)

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from curvtool.algorithms.deflation import Deflating, Deflation
 from curvtool.algorithms.planning import LEAST_LEFT
-from curvtool.algorithms.probes import Kind
 from curvtool.algorithms.sampling import Passes
 from curvtool.operators.base import SumOperator
+from curvtool.random_vectors.streams import Kind
 
 # Variances are known from a few passes: a smaller gain is none.
 LEAST_GAIN = 1.1

@@ -210,6 +210,8 @@ def _claim(
         "identity": dict(identity_of(loaded)),
         "parts": parts,
     }
+    if not force:
+        folder.require_own_schema()
     there = folder.request
     if there is not None and not afresh:
         phrases = _what_differs(there, request)

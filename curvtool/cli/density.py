@@ -9,9 +9,15 @@ import typer
 
 from curvtool.cli import options as opt
 from curvtool.cli.common import Long, with_long
-from curvtool.cli.estimating import ESTIMATOR, Group, PerLayer, ProbeKind, grouping
+from curvtool.cli.estimating import ESTIMATOR, Group, PerLayer, grouping
 from curvtool.cli.values import finite, positive
-from curvtool.config import DEFAULT_PROBES, DEFAULT_STEPS, DensityConfig
+from curvtool.config import (
+    DEFAULT_DEFLATE,
+    DEFAULT_DENSITY_HVPS,
+    DEFAULT_PROBES,
+    DEFAULT_STEPS,
+    DensityConfig,
+)
 from curvtool.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +39,19 @@ def density(
     steps: Annotated[
         int, typer.Option("-m", "--steps", min=1, help="Lanczos steps of each: a product a step.")
     ] = DEFAULT_STEPS,
+    deflate: Annotated[
+        int, typer.Option(min=0, help="Largest eigenvalues that are taken out and known exactly.")
+    ] = DEFAULT_DEFLATE,
+    rel_err: Annotated[
+        float | None,
+        typer.Option(
+            help="Half-width over middle of every function's interval: probes go on until then.",
+            show_default="as many as --num-probes",
+        ),
+    ] = None,
+    max_hvps: Annotated[
+        int, typer.Option(min=1, help="Most products over the whole dataset, of each matrix.")
+    ] = DEFAULT_DENSITY_HVPS,
     per_layer: PerLayer = False,
     group: Group = None,
     sigma: Annotated[
@@ -62,13 +81,16 @@ def density(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of the numerical rank.", show_default="tau", rich_help_panel=FUNCTIONS),
+        typer.Option(
+            help="Count eigenvalues beyond it, on either side.",
+            show_default="where the counts are sharp",
+            rich_help_panel=FUNCTIONS,
+        ),
     ] = None,
-    probes: ProbeKind = "rademacher",
     reorthogonalize: Annotated[
         bool | None,
         typer.Option(
-            help="Keep the Krylov bases orthogonal; without, W1 errors are 2 to 10 times larger.",
+            help="Keep the Krylov bases orthogonal; without, intervals hold and are wider.",
             show_default="where memory allows",
             rich_help_panel=ESTIMATOR,
         ),
@@ -77,16 +99,17 @@ def density(
     out: opt.Out = None,
     force: opt.Force = False,
 ) -> int:
-    """Spectral density of the Hessian at a checkpoint, by Lanczos quadrature.
+    """Counts of eigenvalues and functions of the whole spectrum, as intervals.
 
-    Nodes and weights go to the run file; the width of what is drawn is a
-    choice of display.
+    The largest eigenvalues are taken out exactly, random probes limit what
+    is said of the rest. Small matrices are written out. Nodes and weights go
+    to the run file; a smoothed curve there is a choice of display.
 
     Examples:
 
       curvtool density checkpoints/digits_mlp.pt
 
-      curvtool density checkpoints/digits_mlp.pt --per-layer -m 40
+      curvtool density checkpoints/digits_mlp.pt --per-layer -n 8
     """  # noqa: D412, DOC201, DOC501  # the help text
     from curvtool.cli.output import choose_output
 
@@ -99,7 +122,9 @@ def density(
         compute=common.compute_config(hvp),
         num_probes=num_probes,
         steps=steps,
-        probes=probes,
+        deflate=deflate,
+        rel_err=None if rel_err is None else positive("--rel-err", rel_err),
+        max_hvps=max_hvps,
         reorthogonalize=reorthogonalize,
         sigma=None if sigma is None else positive("--sigma", sigma),
         outliers=outliers,
@@ -138,4 +163,4 @@ def _run(config: DensityConfig, path: Path, common: Long, *, force: bool) -> Exi
         write=write_density,
         converged=lambda run: run.outcome is Outcome.CONVERGED,
     )
-    return run_command(config, path, common, kind, force=force)
+    return run_command(config, path, common, kind, force=force, max_hvps=config.max_hvps)

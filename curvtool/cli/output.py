@@ -156,6 +156,8 @@ def refuse_another_request(
     before = dict(found.config)
     if found.kind == "spectrum" and not before.get("all_pairs"):
         before["top_k"] = before.get("top_k") or DEFAULT_TOP_K
+    if before.get("certify") == "combinations":  # as versions before called it
+        before["certify"] = "auto"
     phrases = differing(before, config) + [
         _otherwise(name)
         for name, value in identity.items()

@@ -24,7 +24,10 @@ End = Annotated[
 ]
 Tol = Annotated[
     float | None,
-    typer.Option(help="Relative tolerance.", show_default="1e-4 on values, 1e-3 on vectors"),
+    typer.Option(
+        help="Relative tolerance; given and not met, it ends with exit code 3.",
+        show_default="1e-4 on values, 1e-3 on vectors",
+    ),
 ]
 Basis = Annotated[
     int | None,
@@ -38,7 +41,7 @@ Basis = Annotated[
 CertifyBy = Annotated[
     Certify,
     typer.Option(
-        help="Check residuals by random combinations, or every pair (k products).",
+        help="full: a float64 product for every pair; auto: for those that need one.",
         rich_help_panel=SOLVER,
     ),
 ]

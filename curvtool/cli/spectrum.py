@@ -53,6 +53,13 @@ def spectrum(
             show_default="values; vectors with --vectors",
         ),
     ] = None,
+    complete: Annotated[
+        bool,
+        typer.Option(
+            "--complete",
+            help="Prove that no eigenvalue is missing, whatever it costs; else exit code 3.",
+        ),
+    ] = False,
     method: Annotated[
         Method,
         typer.Option(
@@ -84,7 +91,7 @@ def spectrum(
         ),
     ] = "auto",
     basis: solver.Basis = None,
-    certify: solver.CertifyBy = "combinations",
+    certify: solver.CertifyBy = "auto",
     momentum: Annotated[
         float,
         typer.Option(
@@ -123,6 +130,8 @@ def spectrum(
         method=method,
         accuracy=judged,
         tol=DEFAULT_TOL[judged] if tol is None else positive("--tol", tol),
+        tol_given=tol is not None,
+        complete=complete,
         max_hvps=max_hvps,
         basis=basis,
         basis_device=basis_device,
@@ -149,6 +158,7 @@ def _run(config: SpectrumConfig, path: Path, common: Long, *, force: bool) -> Ex
 
 def _run_layers(config: SpectrumConfig, path: Path, common: Long, *, force: bool) -> ExitCode:
     from curvtool.cli.running import Kind, run_command
+    from curvtool.cli.solving import proved_enough, satisfies
     from curvtool.results import SpectrumBlocksRun
     from curvtool.storage.spectrum_layers import read_spectrum_layers, write_spectrum_layers
 
@@ -163,6 +173,9 @@ def _run_layers(config: SpectrumConfig, path: Path, common: Long, *, force: bool
         compute=compute,
         read=partial(read_spectrum_layers, eigenvectors=False),
         write=write_spectrum_layers,
-        converged=lambda run: run.blocks.converged,
+        converged=lambda run: satisfies(run.blocks.outcome, config, run.config),
+        enough=lambda run: proved_enough(
+            (pairs.completeness for pairs in run.blocks.pairs), config, run.config
+        ),
     )
     return run_command(config, path, common, kind, force=force, max_hvps=config.max_hvps)

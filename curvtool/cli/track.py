@@ -46,7 +46,7 @@ def track(
         ),
     ] = DEFAULT_MAX_HVPS,
     basis: solver.Basis = None,
-    certify: solver.CertifyBy = "combinations",
+    certify: solver.CertifyBy = "auto",
     hvp: opt.Hvp = "auto",
     cold: Annotated[
         bool,
@@ -117,6 +117,7 @@ def track(
         which=which,
         accuracy=accuracy,
         tol=DEFAULT_TOL[accuracy] if tol is None else positive("--tol", tol),
+        tol_given=tol is not None,
         max_hvps=max_hvps,
         basis=basis,
         certify=certify,

@@ -18,10 +18,10 @@ from curvtool.cli.output import choose_output
 from curvtool.cli.progress import ProgressDisplay, progress_display
 from curvtool.cli.running import Kind, obtained
 from curvtool.cli.show import print_run
-from curvtool.cli.solving import spectrum_kind
+from curvtool.cli.solving import satisfies, spectrum_kind
 from curvtool.cli.sweep import Sweep
 from curvtool.errors import CurvtoolError, ExitCode, HookError, InputError, Interrupted, UsageError
-from curvtool.results import FloatArray, Outcome, SpectrumRun, Tracked, TrackRun
+from curvtool.results import EigenPairs, FloatArray, Outcome, SpectrumRun, Tracked, TrackRun
 from curvtool.resuming.stopping import Stopping
 from curvtool.storage.file import RunHeader, peek
 from curvtool.storage.state import StateFolder
@@ -82,8 +82,7 @@ def run_one(sweep: Sweep, index: int) -> ExitCode:
         path = sweep.file(name)
         kind = spectrum_kind(sweep.config_of(checkpoint))
         run, _ = analysed(sweep, kind, path, checkpoint, progress=progress, began=time.monotonic())
-    done = run.pairs.outcome is Outcome.CONVERGED
-    return ExitCode.DONE if done else ExitCode.NOT_CONVERGED
+    return ExitCode.DONE if kind.converged(run) else ExitCode.NOT_CONVERGED
 
 
 def require_summary(sweep: Sweep) -> None:
@@ -177,7 +176,7 @@ class _Tracking:
             self.codes.append(error.exit_code)
             self.rows.append(_row(name, checkpoint, path, Outcome.FAILED, message=str(error)))
             return
-        if run.pairs.outcome is not Outcome.CONVERGED:
+        if not satisfies(run.pairs.outcome, self.sweep.config, run.config):
             self.codes.append(ExitCode.NOT_CONVERGED)
         cosines = self._cosines(path, run, progress)
         self.status.hvps += run.pairs.hvps
@@ -191,6 +190,9 @@ class _Tracking:
                 eigenvalues=run.pairs.eigenvalues,
                 eigenvalue_errors=run.pairs.eigenvalue_errors,
                 converged=run.pairs.converged,
+                at_floor=run.pairs.at_floor,
+                complete=run.pairs.completeness.complete,
+                proved_rank=run.pairs.completeness.proved_rank,
                 started_from=str(run.environment.get("started_from", "")),
                 compared_with=self.latest_name if len(cosines) else "",
                 cosines=cosines,
@@ -221,13 +223,11 @@ class _Tracking:
         )
 
     def _cosines(self, path: Path, run: SpectrumRun, progress: ProgressDisplay) -> FloatArray:
-        """Compare the subspace with that of the run before, where every vector of both is known."""
+        """Compare the subspace with that of the run before, where no vector of both is open."""
         from curvtool.pipeline import compared
 
-        both = [run, self.latest]
-        if any(r is None or not r.pairs.converged.all() for r in both):
+        if self.latest is None or not all(_closed(r.pairs) for r in (run, self.latest)):
             return compared(())
-        assert self.latest is not None
         if tuple(run.parameters) != tuple(self.latest.parameters):
             return compared(())
         progress.tell(f"comparing its subspace with that of {printable(self.latest_name)}")
@@ -309,6 +309,11 @@ def analysed(
             raise _WriteError(str(error)) from error
     # Eigenvectors are in the file; a sweep holds none.
     return replace(run, pairs=replace(run.pairs, eigenvectors=None)), True
+
+
+def _closed(pairs: EigenPairs) -> bool:
+    """Whether no pair would come closer with more products."""
+    return bool((pairs.converged | pairs.at_floor).all())
 
 
 def _row(name: str, checkpoint: Path, path: Path, outcome: Outcome, **found: Any) -> Tracked:

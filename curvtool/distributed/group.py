@@ -128,6 +128,7 @@ class Ranks:
         if "OMP_NUM_THREADS" not in os.environ:  # the cores are shared out, too
             torch.set_num_threads(max(1, torch.get_num_threads() // launch.local_size))
         self.traffic, self.waited = 0, 0.0
+        self._gave_up = False  # a collective that others may never complete
         self.before_leaving: Callable[[], None] = lambda: None
         store = meet(launch, within=min(patience, _MEETING_SECONDS))
         self.watch = Watch(store, launch.rank, launch.size, patience=patience)
@@ -170,7 +171,8 @@ class Ranks:
     def close(self) -> None:
         """Let go of the others, who may be gone."""
         self.watch.close()
-        if dist.is_initialized():
+        # torch would wait for a collective with a rank that hangs; the end of the process does not.
+        if dist.is_initialized() and not self._gave_up:
             dist.destroy_process_group()
 
     def sum_(self, numbers: Tensor) -> Tensor:
@@ -334,6 +336,7 @@ class Ranks:
         except RuntimeError as error:
             raise self.watch.broken(error) from error
         finally:
+            self._gave_up |= not work.is_completed()
             self.waited += time.monotonic() - began
             self.watch.waiting = False
             self.watch.mark()

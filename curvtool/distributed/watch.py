@@ -202,10 +202,11 @@ class Watch:
         if now - self._looked_after < BEAT_SECONDS:
             return
         self._looked_after = now
-        idle = []
+        idle, silent = [], []
         for rank in self._others() if self._rank == 0 else (0,):
             beat, mark = self._age(rank, now)
             idle.append(now - self._marks[rank][1])
+            silent.append(beat)
             if beat > max(DEAD_SECONDS, self._patience / 10):
                 raise self._gone(rank)
             if mark > self._patience:
@@ -218,7 +219,9 @@ class Watch:
                     rank,
                 )
 
-        if self._rank == 0 and min(idle, default=0.0) > self._patience and self._stuck(now):
+        # Who said last that it waits, and is silent since, may be gone: that is known later.
+        waited = min(idle, default=0.0) > self._patience and max(silent) <= 2 * BEAT_SECONDS
+        if self._rank == 0 and waited and self._stuck(now):
             raise RankFailedError(
                 f"All ranks have waited for each other for {self._patience:.0f} s. This is a bug "
                 "in curvtool: please report it with the command. The same command continues what "

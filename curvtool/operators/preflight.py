@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from curvtool.errors import CurvtoolError, PreflightError
+from curvtool.operators.doubts import left_open
 from curvtool.operators.hessian import HessianOperator
 from curvtool.operators.screening import (
     custom_functions,
@@ -28,6 +29,8 @@ from curvtool.operators.screening import (
 from curvtool.operators.ways.differences import estimated_error
 from curvtool.problem.objective import Evaluation, Objective
 from curvtool.problem.wording import first_line, listed
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import Check, Preflight
 
 EXAMPLES = 32
@@ -96,7 +99,7 @@ def preflight(
     _refuse(checks, "Dropout, random layers or augmentation are active", None, sample)
     custom = custom_functions(sample) if exact else ()
     floor = _rounding(sample, first)
-    u_P, v_P = (_direction(sample, seed=seed, stream=i) for i in (0, 1))
+    u_P, v_P = (_direction(sample, i, seed=seed) for i in (0, 1))
     # Copied before products are made, of which models may keep tensors that cannot be copied.
     reference = _reference(objective, way, v_P, examples)
     product = HessianOperator(sample, way=way).matvec
@@ -121,7 +124,7 @@ def preflight(
     gradient_P = first.gradient_P
     probes = [v_P, u_P] if not gradient_P.any() else [v_P, u_P, gradient_P]
     if not exact:
-        probes += [_direction(sample, seed=seed, stream=2 + i) for i in range(MORE_PROBES)]
+        probes += [_direction(sample, 2 + i, seed=seed) for i in range(MORE_PROBES)]
     second: Check | None = None
     if reference.double is None:
         problem = f"no float64 reference: {reference.problem}"
@@ -161,11 +164,16 @@ def preflight(
     precise = _check("precision", noise, ROUGHLY_ALLOWED, f"the product {source}")
     remedy = "try --dtype float64" if exact else "use an exact --hvp, or --dtype float64"
     _refuse([precise], f"It rounds too much, or crosses kinks: {remedy}", None, sample)
+    doubt = 0.0
+    if custom and reference.double is not None:
+        directions = (_direction(sample, i, seed=seed).double() for i in range(3))
+        doubt = left_open(reference.double, reference.product, directions, STEPS)
     return Preflight(
         checks=tuple(checks),
         noise=max(noise, LEAST_NOISE * eps),
         noise_source=source,
         seconds=time.perf_counter() - began,
+        doubt=doubt,
     )
 
 
@@ -338,10 +346,15 @@ def _asymmetry(u_P: Tensor, v_P: Tensor, Hu_P: Tensor, Hv_P: Tensor, *, floor: f
     return apart * math.sqrt(len(u_P)) / typical
 
 
-def _direction(objective: Objective, *, seed: int, stream: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + 500_009 + stream)
-    drawn = torch.randn(objective.size, generator=generator)
-    return drawn.to(device=objective.device, dtype=objective.dtype)
+def _direction(objective: Objective, number: int, *, seed: int) -> Tensor:
+    return streams.normal(
+        Purpose.PREFLIGHT,
+        number,
+        seed=seed,
+        size=objective.size,
+        dtype=objective.dtype,
+        device=objective.device,
+    )
 
 
 def _check(name: str, defect: float, allowed: float, detail: str) -> Check:

@@ -20,6 +20,8 @@ class Demand:
         vector_bytes: of the vectors beside them.
         blocks: whether it multiplies many vectors at once.
         rows: vectors of the basis that a product's result is orthogonalised against, on average.
+        certified: whether its figures are held against float64 products of the whole dataset in
+            the end, so that noise need not be measured beforehand.
     """
 
     products: int
@@ -27,3 +29,4 @@ class Demand:
     vector_bytes: int
     blocks: bool = False
     rows: int = 0
+    certified: bool = False

@@ -251,7 +251,8 @@ def prepare(
     if planned.noise:
         source = f"{checked.noise_source}, and of {planned.operator.way} beside {checked_way}"
         checked = replace(checked, noise=checked.noise + planned.noise, noise_source=source)
-    checked = with_kinks(checked, objective, planned.operator, evaluation, checked_way, give_up)
+    if not demand.certified:
+        checked = with_kinks(checked, objective, planned.operator, evaluation, checked_way, give_up)
     return Prepared(
         objective, evaluation, memory, demand, checked, planned, tuple(given_up), halvings
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from curvtool.operators.base import NoReference, SymmetricOperator
+from curvtool.operators.preflight import LEAST_NOISE
 from curvtool.operators.recorded import Recorded
 from curvtool.operators.reference import ReferenceHessian
 from curvtool.operators.sharing import ShardedRows, Summed, shared_out
@@ -60,3 +63,23 @@ def reference_of(
     shared = (Summed if together else ShardedRows)(local, whole.group, share=whole.share)
     shared.local_recorder = session.local_recorder
     return Recorded(shared, session.recorder, f"{label}whole ")
+
+
+def noise_of(prepared: Prepared | ShardedPrepared, reference: SymmetricOperator | None) -> float:
+    """Relative error of a product that certifies.
+
+    Args:
+        prepared: by `ready`.
+        reference: from `reference_of`.
+
+    Returns:
+        Without a reference, what a few examples showed of the operator's own products. A float64
+        product rounds as the float32 one does, in other units of the last place; ten times that is
+        taken.
+    """
+    checked = prepared.preflight
+    if reference is None:
+        return checked.noise
+    double = torch.finfo(torch.float64).eps
+    units = checked.noise / torch.finfo(prepared.objective.dtype).eps
+    return 10 * double * max(1.0, units / LEAST_NOISE)

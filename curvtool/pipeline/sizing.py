@@ -124,7 +124,8 @@ def share_memory(
         elsewhere = place.device == "disk" or (place.device == "cpu" and not beside)
     least = min(objective.size, k + BASIS_ABOVE_K)
     basis = min(objective.size, config.basis or default_basis(k, objective.size))
-    taken = WORKING_VECTORS + (k if config.vectors else 0)
+    # Each pair's residual may be in memory at once, and eight vectors in float64.
+    taken = WORKING_VECTORS + (k if method == "lanczos" else 0) + (k if config.vectors else 0)
     if config.basis is None and method == "lanczos" and not elsewhere:
         # The basis may take half; a smaller one costs products, fewer graphs cost time.
         basis = max(least, min(basis, int((memory / 2 - taken * vector) / row)))

@@ -23,6 +23,7 @@ from curvtool.pipeline.demand import Demand, Tell
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.opening import opened
 from curvtool.pipeline.records import parameter_records, solve_record
+from curvtool.pipeline.referencing import noise_of, reference_of
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sharded import ShardedSubject
 from curvtool.pipeline.sizing import average_rows, expected_products, pairs_and_method, share_memory
@@ -101,6 +102,7 @@ def sized_solve(
         vector_bytes=room.vector_bytes,
         blocks=method == "dense",
         rows=average_rows(products, room.basis) if method == "lanczos" else 0,
+        certified=True,
     )
     return SizedSolve(objective, memory, k, method, room.basis, demand)
 
@@ -140,6 +142,8 @@ def run_spectrum(
         prepared = ready(
             config, sized.objective, sized.memory, sized.demand, tell, session, began=from_whom
         )
+        whole_vectors = sized.method in _ON_WHOLE_VECTORS
+        reference = reference_of(prepared, session, whole_vectors=whole_vectors)
         settings = EigenSettings(
             k=sized.k,
             which=config.which,
@@ -149,7 +153,10 @@ def run_spectrum(
             basis=sized.basis,
             place=BasisPlace(config.basis_device, config.basis_dtype),
             seed=config.compute.seed,
-            noise=prepared.preflight.noise,
+            noise=noise_of(prepared, reference),
+            reference=reference,
+            doubt=prepared.preflight.doubt,
+            complete=config.complete,
             certify_fully=config.certify == "full",
             vectors=config.vectors,
             momentum=config.momentum,
@@ -157,7 +164,6 @@ def run_spectrum(
         )
         beginning = f", beginning from {from_whom}" if from_whom else ""
         tell(f"solving by {sized.method}{beginning}")
-        whole_vectors = sized.method in _ON_WHOLE_VECTORS
         operator = recorded(prepared, session, whole_vectors=whole_vectors)
         pairs = _SOLVERS[sized.method](operator, settings, report=report)
         if pairs.eigenvectors is not None and not whole_vectors:

@@ -16,6 +16,7 @@ from curvtool.pipeline.layers import grouped
 from curvtool.pipeline.loading import Loaded
 from curvtool.pipeline.opening import opened
 from curvtool.pipeline.records import solve_record
+from curvtool.pipeline.referencing import noise_of, reference_of
 from curvtool.pipeline.resources import computing
 from curvtool.pipeline.sizing import WORKING_VECTORS, expected_products
 from curvtool.pipeline.subject import Subject
@@ -65,6 +66,8 @@ def run_spectrum_layers(
             max_hvps=config.max_hvps,
             seed=config.compute.seed,
             noise=prepared.preflight.noise,
+            doubt=prepared.preflight.doubt,
+            complete=config.complete,
             certify_fully=config.certify == "full",
             vectors=config.vectors,
         )
@@ -72,8 +75,15 @@ def run_spectrum_layers(
         for name, places in layers.items():
             tell(f"solving {name} ({sizes[name]:,} parameters)")
             block = recorded(prepared, session, block=(name, places), whole_vectors=True)
+            reference = reference_of(prepared, session, block=(name, places))
             k, method = _pairs_and_method(config, block.size)
-            asked = replace(settings, k=k, basis=config.basis or default_basis(k, block.size))
+            asked = replace(
+                settings,
+                k=k,
+                basis=config.basis or default_basis(k, block.size),
+                noise=noise_of(prepared, reference),
+                reference=reference,
+            )
             solve = dense if method == "dense" else lanczos
             found.append(solve(block, asked, report=report))
     blocks = BlockSpectra(names=tuple(layers), sizes=tuple(sizes.values()), pairs=tuple(found))
@@ -113,4 +123,4 @@ def _demand(config: SpectrumConfig, objective: Subject, memory: int, sizes: list
             f"The vectors of the largest block take {in_bytes(basis + vectors)}, --memory allows "
             f"{in_bytes(memory)}. Ask for fewer pairs with --top-k, or allow more."
         )
-    return Demand(products=products, basis_bytes=basis, vector_bytes=vectors)
+    return Demand(products=products, basis_bytes=basis, vector_bytes=vectors, certified=True)

@@ -54,7 +54,7 @@ def prepared_together(
     decisions, is_new = group.from_first(decide)
     if made is None:
         made = taken_over(decisions)
-        if is_new:
+        if is_new and not made.demand.certified:
             operator = made.planned.operator
             way = way_named(operator.way).checked_as or operator.way
             found = with_kinks(made.preflight, made.objective, operator, made.evaluation, way, tell)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -22,6 +23,12 @@ def copied(module: nn.Module) -> nn.Module:
                 own = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
                 setattr(child, name, own)
     return twin
+
+
+def has_float64(module: nn.Module) -> bool:
+    """Whether it has weights or buffers of more digits than float32's."""
+    own = (*module.parameters(), *module.buffers())
+    return any(tensor.dtype == torch.float64 for tensor in own)
 
 
 def _detach(value: Any, memo: dict[int, Any]) -> None:

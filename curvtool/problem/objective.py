@@ -18,7 +18,7 @@ from torch.func import functional_call
 from curvtool.errors import InputError
 from curvtool.problem.batch import Batch, Loss, LossValue
 from curvtool.problem.calling import Calling, gradients
-from curvtool.problem.copying import copied
+from curvtool.problem.copying import copied, has_float64
 from curvtool.problem.coupling import coupling_notes
 from curvtool.problem.cures import cured
 from curvtool.problem.derivatives import missing_derivatives_named
@@ -79,6 +79,8 @@ class Objective:
         places: Sequence[int] | None = None,
     ) -> None:
         self.places = tuple(range(len(batches)) if places is None else places)
+        # Digits of the weights that float32 does not hold: for float64 twins.
+        self._exact = copied(module) if dtype != torch.float64 and has_float64(module) else None
         self.module = cured(module).to(device=device, dtype=dtype).train(train_mode)
         self.loss = loss
         self.device = device
@@ -355,16 +357,17 @@ class Objective:
         """The objective on a few examples of the first batch that it depends on.
 
         Args:
-            examples: at most so many; None for all batches.
+            examples: at most so many; None for all batches, in the digits that they came with.
             dtype: of the sample; the objective's own by default.
 
         Returns:
             An objective of one batch, or all. In another dtype it has a copy of the model.
         """
-        batches: Sequence[AnyBatch] = (
-            [self._few(examples)] if examples else [self._data.as_used(i) for i in self.active]
-        )
-        return self.of_batches(batches, dtype=dtype, keep_data_on_device=bool(examples))
+        if examples:
+            return self.of_batches([self._few(examples)], dtype=dtype)
+        origins = sorted({self._data.origins[i] for i in self.active})
+        given = [self._data.given[i] for i in origins]
+        return self.of_batches(given, dtype=dtype, keep_data_on_device=False)
 
     def of_batches(
         self,
@@ -376,7 +379,7 @@ class Objective:
         """The same objective over other batches; in another dtype it has a copy of the model."""
         dtype = dtype or self.dtype
         return Objective(
-            self.module if dtype == self.dtype else copied(self.module),
+            self.module if dtype == self.dtype else copied(self._exact or self.module),
             self.loss,
             batches,
             device=self.device,

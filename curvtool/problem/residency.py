@@ -9,7 +9,7 @@ import torch
 
 from curvtool.problem.batch import Batch
 from curvtool.problem.prefetch import Prefetcher
-from curvtool.problem.stored import AnyBatch, StoredBatch
+from curvtool.problem.stored import AnyBatch
 
 
 @final
@@ -19,6 +19,7 @@ class Residency:
     Attributes:
         batches: as they are held: on the device, in host memory, or stored.
         origins: for each, the batch of which it is a part.
+        given: the batches in the digits that they came with, undivided.
     """
 
     def __init__(
@@ -29,7 +30,9 @@ class Residency:
         dtype: torch.dtype,
         keep: bool,
         origins: Sequence[int] | None = None,
+        given: Sequence[AnyBatch] | None = None,
     ) -> None:
+        self.given = tuple(batches if given is None else given)
         self._device, self._dtype, self._keep = device, dtype, keep
         self.batches: tuple[AnyBatch, ...] = tuple(
             b.moved(device, dtype) if keep and isinstance(b, Batch) else b for b in batches
@@ -53,16 +56,6 @@ class Residency:
             return held.moved(self._device, self._dtype)
         return self._prefetcher.batch(index).moved(self._device, self._dtype, non_blocking=True)
 
-    def as_used(self, index: int) -> AnyBatch:
-        """Batch `index` with the values that `batch` gives, and no more on the device than now."""
-        if self.stays(index):
-            return self.batches[index]
-        held = self.batches[index]
-        if isinstance(held, StoredBatch):
-            return held.rounded(self._dtype)
-        stored = StoredBatch(lambda: held, "data", held.examples, held.shapes, held.nbytes)
-        return stored.rounded(self._dtype)
-
     def halved(self) -> Residency | None:
         """The same with every batch divided in two, or None where none can be."""
         divided = [batch.halves() for batch in self.batches]
@@ -75,7 +68,12 @@ class Residency:
             for _ in range(len(parts))
         ]
         return Residency(
-            halves, device=self._device, dtype=self._dtype, keep=self._keep, origins=origins
+            halves,
+            device=self._device,
+            dtype=self._dtype,
+            keep=self._keep,
+            origins=origins,
+            given=self.given,
         )
 
     def _fetched(self, index: int) -> Batch:

@@ -74,13 +74,6 @@ class StoredBatch:
         middle = -(-self.examples // 2)
         return self.part(0, middle), self.part(middle, self.examples)
 
-    def rounded(self, dtype: torch.dtype) -> StoredBatch:
-        """The same batch with its floating-point tensors in `dtype`."""
-        cpu = torch.device("cpu")
-        return StoredBatch(
-            lambda: self.moved(cpu, dtype), self.label, self.examples, self.shapes, self.nbytes
-        )
-
 
 AnyBatch = Batch | StoredBatch
 

@@ -10,16 +10,24 @@ from rich.text import Text
 
 from curvtool.report import numbers
 from curvtool.report.columns import Column, bars, measured, omitted, rows_shown, table
+from curvtool.report.completeness import completeness_sentences, proved_of_layers
 from curvtool.report.ending import ending
 from curvtool.report.evidence import Cost, how
-from curvtool.report.layout import INDENT, assembled, indented, page_of
+from curvtool.report.layout import INDENT, assembled, indented, page_of, paragraph
+from curvtool.report.met import (
+    AT_FLOOR,
+    UNCONVERGED,
+    asked_below_floor,
+    met_by,
+    met_facts,
+    reached,
+)
 from curvtool.report.problem import operator_name, problem_facts, title
 from curvtool.report.style import BAD, GOOD, TITLE, WARNING, Page
-from curvtool.report.table import UNCONVERGED, pair_table
+from curvtool.report.table import pair_table
 from curvtool.report.verdicts import blocks_sentence
-from curvtool.report.words import clean, joined, wrapped
+from curvtool.report.words import clean, joined, sentence, wrapped
 from curvtool.results import (
-    BlockSpectra,
     Certification,
     Completeness,
     EigenPairs,
@@ -27,8 +35,6 @@ from curvtool.results import (
     Outcome,
     SpectrumBlocksRun,
 )
-
-_SURE = {Completeness.EXHAUSTIVE, Completeness.PROBED}
 
 
 def spectrum_layers_report(
@@ -64,16 +70,28 @@ def spectrum_layers_report(
         inner = Page(width=page.width - INDENT, unicode=unicode, plain=plain)
         for name, pairs in zip(blocks.names, blocks.pairs, strict=True):
             head = [Text(line, TITLE) for line in wrapped(clean(name, page), page.width)]
-            parts.append([*head, *indented(pair_table(pairs, inner, verbose=True))])
+            listed = pair_table(pairs, inner, verbose=True)
+            parts.append([*head, *indented([*listed, *_proof(pairs, inner)])])
     parts += [
-        _table(blocks, page, verbose=verbose),
-        _ending(blocks, page),
+        _table(run, page, verbose=verbose),
+        _ending(run, page),
         *how(run, cost, page, verbose=verbose),
     ]
     return assembled(parts, page)
 
 
-def _table(blocks: BlockSpectra, page: Page, *, verbose: bool) -> list[Text]:
+def _proof(pairs: EigenPairs, page: Page) -> list[Text]:
+    """What is proved of a layer's list."""
+    said = completeness_sentences(pairs, page.glyphs.at_most)
+    tone = "" if pairs.completeness.complete else WARNING
+    lines = [line for text in said for line in paragraph(sentence(clean(text, page)), page.width)]
+    for line in lines:
+        line.stylize(tone)
+    return lines
+
+
+def _table(run: SpectrumBlocksRun, page: Page, *, verbose: bool) -> list[Text]:
+    blocks = run.blocks
     number = len(blocks.names)
     if not number:
         return [Text("No layer was reached before the run ended.", BAD)]
@@ -86,28 +104,32 @@ def _table(blocks: BlockSpectra, page: Page, *, verbose: bool) -> list[Text]:
     )
     rows = rows_shown(values, verbose=verbose)
     shown = [blocks.pairs[i] for i in rows]
-    done = [_done(pairs) for pairs in shown]
+    states = [_state(pairs, page) for pairs in shown]
+    done = [tone != BAD for _, _, tone in states]
     counts = [f"{int(pairs.converged.sum())}/{len(pairs.converged)}" for pairs in shown]
     tones = ["" if is_done else BAD for is_done in done]
+    proofs = [pairs.completeness for pairs in shown]
     columns = [
-        Column(title="size", texts=[numbers.count(blocks.sizes[i]) for i in rows], gives_way=2),
+        Column(title="size", texts=[numbers.count(blocks.sizes[i]) for i in rows], gives_way=3),
         measured(first, values[rows], errors[rows], page, tones=tones),
-        measured(second, others[rows], bounds[rows], page, gives_way=3, tones=tones),
+        measured(second, others[rows], bounds[rows], page, gives_way=4, tones=tones),
         Column(title="converged", texts=counts, tones=tones, gives_way=1),
+        Column(
+            title="proved",
+            texts=[_share_proved(proof, page) for proof in proofs],
+            tones=["" if proof.complete else WARNING for proof in proofs],
+            gives_way=2,
+        ),
     ]
-    if page.plain or not all(done):
-        words = ["converged" if is_done else UNCONVERGED for is_done in done]
-        if not page.plain:
-            words = ["" if is_done else UNCONVERGED for is_done in done]
-        columns.append(Column(title="", texts=words, tones=tones, left=True))
-    marks = [
-        Text(page.glyphs.passed, GOOD) if is_done else Text(page.glyphs.failed, BAD)
-        for is_done in done
-    ]
-    open_ones = sum(not _done(pairs) for pairs in blocks.pairs)
+    words = [word for _, word, _ in states]
+    if any(words):
+        columns.append(
+            Column(title="", texts=words, tones=[tone for _, _, tone in states], left=True)
+        )
+    marks = [Text(mark, tone) for mark, _, tone in states]
     said = [
         Text(f"{numbers.counted(number, 'layer')}, each with its diagonal block", TITLE),
-        Text(f"{open_ones} {UNCONVERGED}", BAD) if open_ones else Text("all converged", GOOD),
+        *met_facts(met_by(blocks.pairs), run, page),
     ]
     return [
         *joined(said, page.width, page),
@@ -122,8 +144,22 @@ def _table(blocks: BlockSpectra, page: Page, *, verbose: bool) -> list[Text]:
     ]
 
 
-def _done(pairs: EigenPairs) -> bool:
-    return pairs.outcome is Outcome.CONVERGED and bool(pairs.converged.all())
+def _state(pairs: EigenPairs, page: Page) -> tuple[str, str, str]:
+    """Mark, word and tone of a layer."""
+    glyphs = page.glyphs
+    found = met_by([pairs])
+    if pairs.outcome not in {Outcome.CONVERGED, Outcome.FLOOR} or found.unfinished:
+        return glyphs.failed, UNCONVERGED, BAD
+    if found.at_floor:
+        return glyphs.limited, AT_FLOOR, WARNING
+    return glyphs.passed, "converged" if page.plain else "", GOOD
+
+
+def _share_proved(proof: Completeness, page: Page) -> str:
+    """Of the list, in numbers."""
+    if proof.complete:
+        return "all"
+    return f"{proof.proved_rank}/{proof.listed}" if proof.listed else page.glyphs.unknown
 
 
 def _extreme(
@@ -138,21 +174,24 @@ def _extreme(
     return values, bounds
 
 
-def _ending(blocks: BlockSpectra, page: Page) -> list[Text]:
-    unsure = sum(pairs.completeness not in _SURE for pairs in blocks.pairs)
+def _ending(run: SpectrumBlocksRun, page: Page) -> list[Text]:
+    blocks = run.blocks
     loose = sum(pairs.certification is Certification.NONE for pairs in blocks.pairs)
+    proved = all(pairs.completeness.complete for pairs in blocks.pairs)
+    found = met_by(blocks.pairs)
     remarks = [
-        (
-            f"completeness is not assured in {numbers.counted(unsure, 'layer')}: an eigenvalue "
-            "may be missing there"
-            if unsure
-            else "completeness probed in every layer: a fresh random start found none missing",
-            WARNING if unsure else "",
-        ),
+        (asked_below_floor(blocks.outcome, run.config), BAD),
+        (proved_of_layers(blocks.pairs) if blocks.pairs else "", "" if proved else WARNING),
         (
             f"residuals not certified in {numbers.counted(loose, 'layer')}" if loose else "",
             WARNING,
         ),
         ("each block stands alone: couplings between layers are not in these spectra", ""),
     ]
-    return ending(blocks_sentence(blocks), remarks, page, done=blocks.converged)
+    return ending(
+        blocks_sentence(blocks),
+        remarks,
+        page,
+        done=reached(blocks.outcome, found, run.config),
+        limited=found.at_floor > 0,
+    )

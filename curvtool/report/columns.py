@@ -101,6 +101,7 @@ def table(
     head, pictures = "", [Text()] * len(names)
     if drawn is not None and left >= drawn.least:
         head, found = drawn.draw(min(left, drawn.most))
+        head = shortened(head, left, page)
         pictures = list(found)
     margin = " " * (INDENT + (2 if marked else 0))
     heading = Text(margin).append(_padded(first, first.title))

@@ -1,34 +1,34 @@
-"""The report of a density run: the picture of the spectrum, and what follows from its nodes."""
+"""The report of a density run: counts, functions of the spectrum, and their picture."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.console import RenderableType
 from rich.text import Text
 
 from curvtool.report import numbers
-from curvtool.report.columns import Column, Drawing, measured, omitted, rows_shown, table
+from curvtool.report.columns import Column, Drawing, omitted, rows_shown, table
 from curvtool.report.ending import ending
 from curvtool.report.evidence import Cost, how
+from curvtool.report.heights import beyond_picture
 from curvtool.report.layout import INDENT, assembled, indented, page_of, paragraph
 from curvtool.report.problem import operator_name, problem_facts, title
-from curvtool.report.profile import profile, spark
+from curvtool.report.spark import spark
 from curvtool.report.style import BAD, FAINT, GOOD, TITLE, WARNING, Page
 from curvtool.report.table import UNCONVERGED
 from curvtool.report.verdicts import density_sentence
 from curvtool.report.words import clean, joined
 from curvtool.results import DensityEstimate, DensityRun, Outcome, SpectralFunction
+from curvtool.results.density import NEGATIVE, POSITIVE, UNDETERMINED
 
-_LETTERS = {
-    "effective dimension": "a",
-    "log-determinant": "a",
-    "schatten norm": "p",
-    "rank": "above",
-}
+_LETTERS = {"effective dimension": "a", "log-determinant": "a", "schatten norm": "p"}
+# An upper limit so many times the lower one tells a factor, not a figure.
+_FACTOR = 3.0
+# Sums of parts of one sign, where a factor means something.
+_POSITIVE_SUMS = {"Schatten norm", "effective dimension"}
 
 
 def density_report(
@@ -49,7 +49,12 @@ def density_report(
         `soft_wrap=True`, so that nothing is cut off on a narrower terminal.
     """
     page = page_of(width, unicode=unicode, plain=plain)
-    cost = Cost(hvps=run.hvps, by_stage={}, solving=run.solve_seconds, seconds=run.seconds)
+    cost = Cost(
+        hvps=run.hvps,
+        by_stage={clean(stage, page): n for stage, n in run.hvps_by_stage.items()},
+        solving=run.solve_seconds,
+        seconds=run.seconds,
+    )
     by_layer = len(run.estimates) > 1 or any(found.layer for found in run.estimates)
     parts = [
         title(f"{operator_name(run.config, page)} density", run.problem, page),
@@ -67,21 +72,30 @@ def density_report(
 
 
 def _whole(found: DensityEstimate, page: Page) -> list[list[Text]]:
-    n, m = found.nodes.shape
     said = [
         Text(f"Eigenvalues of {clean(found.layer, page) or 'the whole'}", TITLE),
-        Text(f"{numbers.counted(n, 'probe')} of {numbers.counted(m, 'step')}"),
+        *(Text(part) for part in _means(found)),
         _state(found),
     ]
-    parts = [[*joined(said, page.width, page), *_masses(found, page)]]
-    if not page.plain:
+    parts = [[*joined(said, page.width, page), *_counts(found, page)]]
+    parts.append(_functions(found, page))
+    if not page.plain and found.proved:
         inner = Page(width=page.width - INDENT, unicode=page.unicode)
-        drawn = profile(found, inner)
+        drawn = beyond_picture(found, inner)
         if drawn:
-            head = Text().append("Density", TITLE)
-            head.append("  share of the eigenvalues per unit, log scale", FAINT)
+            head = Text().append("How many lie beyond", TITLE)
+            head.append("  both scales logarithmic", FAINT)
             parts.append([head, *indented(drawn)])
-    return [*parts, _functions(found.functions, page)]
+    return parts
+
+
+def _means(found: DensityEstimate) -> list[str]:
+    """What the figures rest on."""
+    if found.method == "dense":
+        return [f"all {numbers.count(found.size)} computed"]
+    n, k = found.nodes.shape
+    taken = [f"{numbers.count(len(found.deflated))} taken out"] if len(found.deflated) else []
+    return [*taken, f"{numbers.counted(n, 'probe')} of {numbers.counted(k, 'step')}"]
 
 
 def _state(found: DensityEstimate) -> Text:
@@ -89,81 +103,67 @@ def _state(found: DensityEstimate) -> Text:
     return Text("all done", GOOD) if done else Text(UNCONVERGED, BAD)
 
 
-def _masses(found: DensityEstimate, page: Page) -> list[Text]:
-    """Where the eigenvalues lie: below, at and above zero, and between which ends."""
-    tau = found.tau
-    with np.errstate(invalid="ignore"):
-        at_zero, above = np.abs(found.nodes) <= tau, found.nodes > tau
-    shares = [
-        (found.negative_mass, found.negative_mass_stderr),
-        _share(found, at_zero),
-        _share(found, above),
+def _counts(found: DensityEstimate, page: Page) -> list[Text]:
+    """How many eigenvalues lie below, within and above the zero band, and between which ends."""
+    if found.count_interval is None:
+        said = "counts of this file's version were not proved, and are not shown"
+        return indented(paragraph(said, page.width - INDENT))
+    t = numbers.figure(found.zero_band)
+    around = f"within {page.glyphs.plus_minus}{t}"
+    rows = [
+        (f"below -{t}" if found.zero_band else "below 0", NEGATIVE),
+        (around if found.zero_band else "zero", UNDETERMINED),
+        (f"above {t}", POSITIVE),
     ]
-    values, errors = (np.array([share[i] for share in shares]) for i in (0, 1))
-    size = found.size
     columns = [
-        measured("% of all", 100 * values, 100 * errors, page),
         Column(
             title="eigenvalues",
-            texts=[
-                numbers.plus_minus(size * share, size * error, page.glyphs.plus_minus)
-                for share, error in shares
-            ],
-            gives_way=2,
+            texts=[_count(*found.count_interval[side]) for _, side in rows],
+            left=True,
         ),
         Column(
-            title="% that nodes allow",
-            texts=[f"{100 * low:.3g} to {100 * high:.3g}" for low, high in found.allowed],
+            title="",
+            texts=["", "sign undetermined" if found.zero_band else "", ""],
+            tones=[FAINT] * 3,
             gives_way=1,
+            left=True,
         ),
     ]
-    width = numbers.figure(tau)
-    names = [f"below {'-' if found.tau else ''}{width}", "near zero", f"above {width}"]
-    lines = table(names, columns, page, title="where")
-    sign = page.glyphs.plus_minus
-    note = f"{sign} is of the probes alone: where between its nodes mass lies, no probe tells"
-    lines += indented(paragraph(note, page.width - INDENT))
-    finite = found.nodes[np.isfinite(found.nodes)]
-    if finite.size:
-        ends = f"Ritz values from {numbers.figure(finite.min())} to {numbers.figure(finite.max())}"
-        lines += indented(paragraph(ends, page.width - INDENT))
-    return lines
+    lines = table([name for name, _ in rows], columns, page, title="where")
+    low, high = found.ends
+    ends = f"all eigenvalues between {numbers.below(low)} and {numbers.above(high)}"
+    return [*lines, *indented(paragraph(ends, page.width - INDENT))]
 
 
-def _share(found: DensityEstimate, where: NDArray[np.bool_]) -> tuple[float, float]:
-    """Mean over probes of the weight in some place, and its standard error."""
-    each = np.where(where, found.weights, 0.0).sum(axis=1)
-    n = len(each)
-    if n == 0:
-        return math.nan, math.nan
-    return float(each.mean()), float(each.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+def _count(low: float, high: float) -> str:
+    """Limits of a whole number."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"between {low} and {high}"
+    low, high = math.floor(low), math.ceil(high)
+    if low == high:
+        return numbers.count(low)
+    return f"between {numbers.count(low)} and {numbers.count(high)}"
 
 
-def _functions(functions: Sequence[SpectralFunction], page: Page) -> list[Text]:
+def _functions(found: DensityEstimate, page: Page) -> list[Text]:
+    functions = found.functions
     if not functions:
         return []
-    texts = [
-        page.glyphs.unknown
-        if f.value is None
-        else numbers.plus_minus(
-            f.value, math.nan if f.stderr is None else f.stderr, page.glyphs.plus_minus
-        )
-        for f in functions
-    ]
+    texts = [_function_text(f, page) for f in functions]
     names = [_name(f) for f in functions]
-    column = Column(title="value", texts=texts)
-    rows = table(names, [column], page, title="function", widest=1 / 2)
+    column = Column(title="value", texts=texts, left=True)
+    rows = table(names, [column], page, title="function", widest=2 / 5)
     start = max(row.cell_len for row in rows) + 2
     details = [clean(f.detail, page) for f in functions]
-    sign = page.glyphs.plus_minus
-    lines = [
-        Text().append("Functions of the spectrum", TITLE).append(f"  {sign} standard error", FAINT),
-        rows[0],
-    ]
+    level = "" if found.method == "dense" else f"  {100 * found.confidence:.3g} % each"
+    note = level if found.proved else "  of an earlier version: not proved"
+    lines = [Text().append("Functions of the spectrum", TITLE).append(note, FAINT), rows[0]]
     for row, detail, function in zip(rows[1:], details, functions, strict=True):
         tone = WARNING if function.value is None else FAINT
         if start + len(detail) <= page.width:
             row.append(" " * (start - row.cell_len)).append(detail, tone)
+            lines.append(row)
+        elif function.value is not None:  # a formula gives way to figures
             lines.append(row)
         else:
             under = paragraph(detail, page.width - 2 * INDENT)
@@ -171,30 +171,39 @@ def _functions(functions: Sequence[SpectralFunction], page: Page) -> list[Text]:
     return lines
 
 
+def _function_text(function: SpectralFunction, page: Page) -> str:
+    if function.value is None:
+        return page.glyphs.unknown
+    if function.interval is None:
+        return f"{numbers.figure(function.value)} (not proved)"
+    low, high = numbers.limits(*function.interval)
+    return low if low == high else f"between {low} and {high}"
+
+
 def _name(function: SpectralFunction) -> str:
     if function.parameter is None:
         return function.name
     letter = _LETTERS.get(function.name.lower(), "at")
     value = numbers.figure(function.parameter)
-    return (
-        f"{function.name}, {letter} {value}"
-        if letter in {"above", "at"}
-        else (f"{function.name}, {letter} = {value}")
-    )
+    equals = " " if letter == "at" else " = "
+    return f"{function.name}, {letter}{equals}{value}"
 
 
 def _layers(estimates: Sequence[DensityEstimate], page: Page, *, verbose: bool) -> list[Text]:
     rows = rows_shown(np.array([float(found.size) for found in estimates]), verbose=verbose)
     shown = [estimates[i] for i in rows]
-    ends = [_ends(found) for found in shown]
-    negative = np.array([found.negative_mass for found in shown])
-    errors = np.array([found.negative_mass_stderr for found in shown])
     dash = page.glyphs.unknown
     columns = [
-        Column(title="size", texts=[numbers.count(f.size) for f in shown], gives_way=1),
-        measured("% negative", 100 * negative, 100 * errors, page),
-        Column(title="from", texts=[_end(low, dash) for low, _ in ends], gives_way=3),
-        Column(title="to", texts=[_end(high, dash) for _, high in ends], gives_way=2),
+        Column(title="size", texts=[numbers.count(f.size) for f in shown], gives_way=3),
+        Column(title="negative", texts=[_short(f, NEGATIVE, dash) for f in shown]),
+        Column(title="positive", texts=[_short(f, POSITIVE, dash) for f in shown], gives_way=1),
+        Column(title="band", texts=[f"{f.zero_band:.1e}" for f in shown], gives_way=5),
+        Column(
+            title="from", texts=[_end(f.ends[0], numbers.below, dash) for f in shown], gives_way=4
+        ),
+        Column(
+            title="to", texts=[_end(f.ends[1], numbers.above, dash) for f in shown], gives_way=2
+        ),
     ]
     done = [found.outcome is Outcome.CONVERGED for found in shown]
     if not all(done):
@@ -220,37 +229,83 @@ def _layers(estimates: Sequence[DensityEstimate], page: Page, *, verbose: bool) 
     ]
 
 
-def _ends(found: DensityEstimate) -> tuple[float, float]:
-    finite = found.nodes[np.isfinite(found.nodes)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (math.nan, math.nan)
+def _short(found: DensityEstimate, side: int, dash: str) -> str:
+    """Limits of a count in a table's cell."""
+    if found.count_interval is None:
+        return dash
+    return _count(*found.count_interval[side]).replace("between ", "").replace(" and ", " to ")
 
 
-def _end(value: float, dash: str) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else dash
+def _end(value: float, rounded: Callable[[float], str], dash: str) -> str:
+    return rounded(value) if math.isfinite(value) else dash
 
 
 def _ending(run: DensityRun, page: Page) -> list[Text]:
     estimates = run.estimates
-    loose = [found for found in estimates if not found.reorthogonalized]
+    probed = [found for found in estimates if found.method != "dense"]
+    loose = [found for found in probed if not found.reorthogonalized]
+    basis = ""
     if loose:
         where = f" of {numbers.counted(len(loose), 'layer')}" if len(estimates) > 1 else ""
         asked = run.config.get("reorthogonalize") is False
         why = "as asked" if asked else "for want of memory"
         basis = (
-            f"the Krylov bases{where} were NOT kept orthogonal, {why}: the distance (W1) to the "
-            "true spectrum is 2 to 10 times larger than with orthogonal ones"
+            f"the Krylov bases{where} were NOT kept orthogonal, {why}: intervals hold, and are "
+            "wider, since copies of eigenvalues cannot be counted"
         )
-    else:
-        basis = "the Krylov bases were kept orthogonal"
-    single = any(found.nodes.shape[0] == 1 for found in estimates)
-    kinds = " and ".join(sorted({clean(found.probes, page) for found in estimates}))
-    first = estimates[0]
-    sigma = f"sigma {numbers.figure(first.sigma)}" if len(estimates) == 1 else "the width"
+    proved = all(found.proved for found in estimates)
+    drawn = [found for found in probed if found.proved]
     remarks = [
-        (basis, WARNING if loose else ""),
-        ("one probe only: nothing is known of its errors" if single else "", WARNING),
-        (f"{kinds} probes, stochastic Lanczos quadrature", ""),
-        (f"{sigma} of the Gaussians is a choice of display: nodes and weights are in the file", ""),
+        (_taken_out(run, drawn), ""),
+        (
+            ""
+            if proved
+            else "this file is of an earlier version, whose intervals of densities were not "
+            "proved: compute it again with --force",
+            WARNING,
+        ),
+        (basis, WARNING),
+        (_factors(estimates) if len(estimates) == 1 else "", WARNING),
+        (
+            "gaussian probes: each interval holds with its own probability, not all of them at once"
+            if drawn
+            else "",
+            "",
+        ),
     ]
     done = run.outcome is Outcome.CONVERGED
     return ending(density_sentence(run), remarks, page, done=done)
+
+
+def _taken_out(run: DensityRun, probed: Sequence[DensityEstimate]) -> str:
+    """Where fewer pairs were taken out than were asked for, and why."""
+    asked = run.config.get("deflate")
+    if len(probed) != 1 or not isinstance(asked, int) or len(probed[0].deflated) >= asked:
+        return ""
+    number = len(probed[0].deflated)
+    if number:
+        return f"{number} of {asked} pairs were sharp enough to be taken out"
+    return (
+        "no pairs were taken out: none was sharp after as many products as the probes take, or "
+        "memory had no room for them"
+    )
+
+
+def _factors(estimates: Sequence[DensityEstimate]) -> str:
+    """Which figures are known within a factor only, and what cures it."""
+    found = [
+        _name(function)
+        for estimate in estimates
+        for function in estimate.functions
+        if function.interval is not None
+        and function.name in _POSITIVE_SUMS
+        and function.interval[1] > 0
+        and function.interval[1] > _FACTOR * function.interval[0]
+    ]
+    if not found:
+        return ""
+    which = found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more"
+    return (
+        f"known within a factor only: {which}; take more pairs out (--deflate), then more "
+        "--num-probes, or --dtype float64 where the noise of the product is above what is asked"
+    )

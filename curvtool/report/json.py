@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from curvtool.report.completeness import completeness_sentences, proved_of_layers
+from curvtool.report.met import met_by
 from curvtool.report.verdicts import (
     blocks_sentence,
     density_sentence,
@@ -20,9 +22,11 @@ from curvtool.report.verdicts import (
     trace_sentence,
     track_sentence,
 )
+from curvtool.report.words import sentence
 from curvtool.results import (
     BenchRun,
     CheckRun,
+    DensityEstimate,
     DensityRun,
     DiagRun,
     EigenPairs,
@@ -34,6 +38,10 @@ from curvtool.results import (
     TraceRun,
     TrackRun,
 )
+from curvtool.results.density import SIDES
+
+# Half of a function's interval over this is given as `stderr`, to readers of earlier versions.
+_QUANTILE = 1.96
 
 
 def spectrum_json(run: SpectrumRun) -> dict[str, Any]:
@@ -68,6 +76,8 @@ def spectrum_layers_json(run: SpectrumBlocksRun) -> dict[str, Any]:
         "outcome": blocks.outcome.value,
         "outcome_sentence": blocks_sentence(blocks),
         "all_converged": bool(blocks.converged),
+        **_met(blocks.pairs),
+        "completeness_sentence": sentence(proved_of_layers(blocks.pairs)) if layers else "",
         "layers": layers,
         "hvps": blocks.hvps,
         "hvps_by_stage": _plain(blocks.hvps_by_stage),
@@ -109,11 +119,9 @@ def density_json(run: DensityRun) -> dict[str, Any]:
         "kind": "density",
         "outcome": run.outcome.value,
         "outcome_sentence": density_sentence(run),
-        "estimates": [
-            {**_estimate(found), "negative_mass_allowed": list(found.below(-found.tau))}
-            for found in run.estimates
-        ],
+        "estimates": [_density(found) for found in run.estimates],
         "hvps": run.hvps,
+        "hvps_by_stage": _plain(run.hvps_by_stage),
         "solve_seconds": _plain(run.solve_seconds),
         **_solve(run),
     }
@@ -209,26 +217,57 @@ def status_json(found: Sequence[RunStatus]) -> dict[str, Any]:
     return {"kind": "status", "counts": counts, "runs": runs}
 
 
+def _met(each: Sequence[EigenPairs]) -> dict[str, Any]:
+    found = met_by(each)
+    return {
+        "met_tolerance": found.met,
+        "stopped_at_floor": found.at_floor,
+        "largest_floor_error": _plain(found.largest),
+    }
+
+
 def _pairs(pairs: EigenPairs) -> dict[str, Any]:
     return {
         "outcome": pairs.outcome.value,
         "outcome_sentence": pairs.outcome.sentence,
         "all_converged": bool(pairs.converged.all()),
+        **_met([pairs]),
         "eigenvalues": _plain(pairs.eigenvalues),
         "eigenvalue_errors": _plain(pairs.eigenvalue_errors),
         "residual_norms": _plain(pairs.residual_norms),
         "converged": _plain(pairs.converged),
+        "at_floor": _plain(pairs.at_floor),
         "which": pairs.which,
         "method": pairs.method,
         "tol": _plain(pairs.tol),
         "accuracy": pairs.accuracy,
         "noise": _plain(pairs.noise),
-        "completeness": pairs.completeness.value,
+        "completeness": _plain(pairs.completeness.as_dict()),
+        "completeness_sentence": _sentences(completeness_sentences(pairs)),
         "certification": pairs.certification.value,
         "hvps": pairs.hvps,
         "hvps_by_stage": _plain(pairs.hvps_by_stage),
         "solve_seconds": _plain(pairs.seconds),
     }
+
+
+def _sentences(said: Sequence[str]) -> str:
+    return " ".join(sentence(each) for each in said)
+
+
+def _density(found: DensityEstimate) -> dict[str, Any]:
+    """One density; counts by their names, and whether what it calls intervals are ones."""
+    counts = None
+    if found.count_interval is not None:
+        counts = {
+            side: _plain(ends) for side, ends in zip(SIDES, found.count_interval, strict=True)
+        }
+    shown = _estimate(found, without={"count_interval"})
+    for function in shown["functions"]:
+        ends = function["interval"]
+        known = ends is not None and None not in ends
+        function["stderr"] = (ends[1] - ends[0]) / 2 / _QUANTILE if known else None
+    return {**shown, "counts": counts, "proved": found.proved}
 
 
 def _estimate(found: Any, *, without: Collection[str] = ()) -> dict[str, Any]:

@@ -147,6 +147,32 @@ def interval(low: float, high: float) -> tuple[str, str]:
     return text(shown[0]), text(shown[1])
 
 
+def limits(low: float, high: float) -> tuple[str, str]:
+    """Format limits that need not lie evenly about anything, outward, to two digits of their width.
+
+    Args:
+        low: the lower one.
+        high: the upper one.
+
+    Returns:
+        Both; the same text twice only where they are equal. Named where they are not finite.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return str(float(low)), str(float(high))
+    ends = Decimal(repr(float(low))), Decimal(repr(float(high)))
+    width = _UP.subtract(ends[1], ends[0]).copy_abs()
+    largest = max(ends, key=abs)
+    if width:
+        place = max(width.adjusted() - 1, largest.adjusted() - _MOST_DIGITS + 1)
+    else:
+        place = _last_place(largest, Decimal(0))
+    unit = Decimal((0, (1,), place))
+    shown = _DOWN.quantize(ends[0], unit), _UP.quantize(ends[1], unit)
+    size = max(map(abs, shown))
+    text = _separated if size == 0 or Decimal("1e-3") <= size < 10**10 else _scientific
+    return text(shown[0]), text(shown[1])
+
+
 def bound(number: float, unit: str = "") -> str:
     """Format a bound with two digits, rounded up, in plain notation where that is short.
 
@@ -166,6 +192,46 @@ def bound(number: float, unit: str = "") -> str:
     shown = _UP.quantize(exact, Decimal((0, (1,), exact.adjusted() - 1)))
     plain = Decimal("1e-3") <= shown < 10**6
     return (_separated(shown) if plain else _scientific(shown)) + end
+
+
+def short_bound(number: float) -> str:
+    """Format a bound as `bound` does, without digits that are zero, e.g. `1e-4`.
+
+    Args:
+        number: >= 0.
+
+    Returns:
+        Text whose value is not below `number`.
+    """
+    if not math.isfinite(number) or number == 0:
+        return f"{float(number):g}"
+    exact = Decimal(repr(float(number)))
+    shown = _UP.quantize(exact, Decimal((0, (1,), exact.adjusted() - 1))).normalize(_NEAREST)
+    power = shown.adjusted()
+    if power >= -2:
+        return _separated(shown)
+    return f"{_NEAREST.scaleb(shown, -power):f}e{power}"
+
+
+def outward(number: float, *, up: bool) -> str:
+    """Format a limit with four digits, never on its near side.
+
+    Args:
+        number: any float; one that is not finite is named.
+        up: whether the limit may grow by the rounding, or shrink.
+
+    Returns:
+        E.g. `0.07195`.
+    """
+    if not math.isfinite(number):
+        return str(float(number))
+    exact = Decimal(repr(float(number)))
+    if not exact:
+        return "0"
+    place = Decimal((0, (1,), exact.adjusted() - 3))
+    shown = (_UP if up else _DOWN).quantize(exact, place).normalize(_NEAREST)
+    plain = Decimal("1e-3") <= abs(shown) < 10**10
+    return _separated(shown) if plain else _scientific(shown)
 
 
 def products(number: float) -> str:
@@ -320,3 +386,23 @@ def figure(number: float) -> str:
         E.g. `0.02131`, `1.2e-09`.
     """
     return f"{number:.4g}"
+
+
+def below(number: float) -> str:
+    """Format a lower limit with three digits, rounded down; named where it is not finite."""
+    return _three(number, _DOWN)
+
+
+def above(number: float) -> str:
+    """Format an upper limit with three digits, rounded up; named where it is not finite."""
+    return _three(number, _UP)
+
+
+def _three(number: float, context: Context) -> str:
+    if not math.isfinite(number):
+        return str(float(number))
+    exact = Decimal(repr(float(number)))
+    if not exact:
+        return "0"
+    rounded = context.quantize(exact, Decimal((0, (1,), exact.adjusted() - 2)))
+    return f"{float(rounded):.3g}"

@@ -7,15 +7,17 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from curvtool.report import numbers
+from curvtool.report.completeness import completeness_sentences, proved_rank
 from curvtool.report.ending import ending
 from curvtool.report.evidence import Cost, how
 from curvtool.report.layout import INDENT, assembled, heading, indented, page_of
+from curvtool.report.met import asked_below_floor, met_by, met_facts, reached
 from curvtool.report.problem import operator_name, problem_facts, title
 from curvtool.report.strip import legend, strip
 from curvtool.report.style import BAD, FAINT, GOOD, NEGATIVE, TITLE, WARNING, Page
-from curvtool.report.table import UNCONVERGED, pair_table
+from curvtool.report.table import pair_table
 from curvtool.report.words import clean, joined
-from curvtool.results import Certification, Completeness, EigenPairs, Outcome, SpectrumRun
+from curvtool.results import Certification, Completeness, EigenPairs, SpectrumRun
 
 _WHICH = {
     "LM": "largest in magnitude",
@@ -23,13 +25,7 @@ _WHICH = {
     "SA": "smallest",
     "BE": "from both ends",
 }
-_DOUBT: dict[Completeness | Certification, str] = {
-    Completeness.MISSING: BAD,
-    Completeness.NOT_PROBED: WARNING,
-    Certification.NONE: WARNING,
-}
-# A product less noisy than this was made in float64.
-_FLOAT64_NOISE = 1e-10
+_UNCERTAIN = {Certification.NONE, Certification.OWN_PRODUCTS}
 
 
 def spectrum_report(
@@ -59,35 +55,31 @@ def spectrum_report(
     parts = [
         title(f"{operator_name(run.config, page)} spectrum", run.problem, page),
         problem_facts(run.problem, page),
-        _pairs(pairs, page, verbose),
+        _pairs(run, page, verbose),
         _strip(pairs, page),
-        _ending(pairs, page),
+        _ending(run, page),
         *how(run, cost, page, verbose=verbose),
     ]
     return assembled(parts, page)
 
 
-def _pairs(pairs: EigenPairs, page: Page, verbose: bool) -> list[Text]:
+def _pairs(run: SpectrumRun, page: Page, verbose: bool) -> list[Text]:
+    pairs = run.pairs
     k = len(pairs.eigenvalues)
     if k == 0:
         return [Text("No eigenvalue was found before the solve ended.", BAD)]
-    open_ones = int(np.count_nonzero(~pairs.converged))
     signs = pairs.eigenvalues, pairs.eigenvalue_errors
     negative = int(np.count_nonzero(signs[0] < -signs[1]))
     unsigned = int(np.count_nonzero((np.abs(signs[0]) <= signs[1]) & (signs[1] > 0)))
     which = _WHICH.get(pairs.which, clean(pairs.which, page))
     said = [
         Text(f"{numbers.counted(k, 'eigenvalue')}, {which}", TITLE),
+        Text(proved_rank(pairs.completeness), _tone(pairs.completeness) or GOOD),
         Text(f"{negative} negative", NEGATIVE if negative else FAINT),
     ]
     if unsigned:
         said.append(Text(f"{unsigned} of unknown sign", FAINT))
-    if open_ones:
-        said.append(Text(f"{numbers.count(open_ones)} {UNCONVERGED}", BAD))
-    else:
-        said.append(Text("all converged", GOOD))
-    if pairs.completeness is Completeness.MISSING:
-        said.append(Text("list INCOMPLETE", BAD))
+    said += met_facts(met_by([pairs]), run, page)
     table = pair_table(pairs, Page(**vars(page) | {"width": page.width - INDENT}), verbose=verbose)
     return [*joined(said, page.width, page), *indented(table)]
 
@@ -96,35 +88,38 @@ def _strip(pairs: EigenPairs, page: Page) -> list[Text]:
     if page.plain or len(pairs.eigenvalues) == 0:
         return []
     width = page.width - 2 * INDENT
-    drawn = strip(pairs.eigenvalues, pairs.converged, width, page.glyphs)
+    known = pairs.converged | pairs.at_floor
+    drawn = strip(pairs.eigenvalues, known, width, page.glyphs)
     if not drawn:
         return []
-    key = legend(pairs.eigenvalues, pairs.converged, width, page.glyphs)
+    key = legend(pairs.eigenvalues, known, width, page.glyphs)
     return [heading("Where they lie"), *indented([*drawn, key] if key else drawn)]
 
 
-def _ending(pairs: EigenPairs, page: Page) -> list[Text]:
-    done = pairs.outcome is Outcome.CONVERGED and bool(pairs.converged.all())
+def _ending(run: SpectrumRun, page: Page) -> list[Text]:
+    pairs = run.pairs
+    found = met_by([pairs])
     method = (
         f"{clean(pairs.method, page)}, {clean(pairs.which, page)}, tolerance "
         f"{pairs.tol:.3g} on {clean(pairs.accuracy, page)}"
     )
     remarks = [
-        *((text, "") for text in _at_the_floor(pairs)),
-        (pairs.completeness.sentence, _DOUBT.get(pairs.completeness, "")),
-        (pairs.certification.sentence, _DOUBT.get(pairs.certification, "")),
+        (asked_below_floor(pairs.outcome, run.config), BAD),
+        *(
+            (clean(said, page), _tone(pairs.completeness))
+            for said in completeness_sentences(pairs, page.glyphs.at_most)
+        ),
+        (pairs.certification.sentence, WARNING if pairs.certification in _UNCERTAIN else ""),
         (method, ""),
     ]
-    return ending(pairs.outcome.sentence, remarks, page, done=done)
+    return ending(
+        pairs.outcome.sentence,
+        remarks,
+        page,
+        done=reached(pairs.outcome, found, run.config),
+        limited=found.at_floor > 0,
+    )
 
 
-def _at_the_floor(pairs: EigenPairs) -> list[str]:
-    """Say which pairs met the floor of the arithmetic where the tolerance was below it."""
-    if pairs.accuracy != "values":
-        return []
-    above = pairs.eigenvalue_errors > pairs.tol * np.abs(pairs.eigenvalues)
-    at_floor = int(np.count_nonzero(pairs.converged & above))
-    if not at_floor:
-        return []
-    more = "; float64 has more digits" if pairs.noise > _FLOAT64_NOISE else ""
-    return [f"{numbers.count(at_floor)} of them to the floor of the arithmetic only{more}"]
+def _tone(proof: Completeness) -> str:
+    return "" if proof.complete else WARNING

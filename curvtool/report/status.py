@@ -26,7 +26,7 @@ _TONE = {
 # Of a long table, those that ask for something are shown first.
 _WEIGHT = {standing: float(len(_TONE) - i) for i, standing in enumerate(Standing)}
 _WEIGHT |= {Standing.FAILED: 9.0, Standing.STALE: 8.0}
-_CONVERGED = "converged"
+_TONES = {"converged": "", "floor": WARNING}
 
 
 def status_report(
@@ -95,7 +95,7 @@ def _table(found: Sequence[RunStatus], now: datetime, page: Page, *, verbose: bo
         Column(
             title="outcome",
             texts=[clean(row.outcome, page) for row in rows],
-            tones=["" if row.outcome == _CONVERGED else BAD for row in rows],
+            tones=[_TONES.get(row.outcome, BAD) for row in rows],
             gives_way=2,
             left=True,
         ),

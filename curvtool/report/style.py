@@ -31,6 +31,7 @@ class Glyphs:
     above: str
     passed: str
     failed: str
+    limited: str
     unknown: str
     bar: str
     bar_right_half: str
@@ -57,6 +58,7 @@ UNICODE = Glyphs(
     above=">",
     passed="✓",
     failed="✗",
+    limited="≈",
     unknown="–",
     bar="━",
     bar_right_half="╺",
@@ -82,6 +84,7 @@ ASCII = Glyphs(
     above=">",
     passed="+",
     failed="x",
+    limited="~",
     unknown="-",
     bar="#",
     bar_right_half="#",

@@ -9,10 +9,11 @@ from rich.text import Text
 
 from curvtool.report import numbers
 from curvtool.report.bars import BarScale, bar, bar_scale
-from curvtool.report.style import BAD, FAINT, GOOD, Page
+from curvtool.report.met import AT_FLOOR
+from curvtool.report.met import UNCONVERGED as UNCONVERGED
+from curvtool.report.style import BAD, FAINT, GOOD, WARNING, Page
 from curvtool.results import EigenPairs
 
-UNCONVERGED = "NOT CONVERGED"
 _HEAD, _TAIL = 30, 10  # of a long table, the rows shown at either end
 _GAP = "  "
 _SMALLEST_BAR, _LONGEST_BAR = 12, 48
@@ -70,7 +71,8 @@ def _columns(pairs: EigenPairs, rows: list[int], page: Page) -> _Columns:
     residual = _right("residual", [numbers.upper(norm) for norm in pairs.residual_norms[rows]])
 
     marks = 0 if page.plain else 2
-    status = len(_GAP + UNCONVERGED) if page.plain or not pairs.converged[rows].all() else 0
+    words = [_status(pairs, i, page)[1] for i in rows]
+    status = max((len(_GAP + word) for word in words if word), default=0)
     value_width = max(len(value[0]), len("eigenvalue"))
     error_width = len(page.glyphs.plus_minus) + 1 + max(len(error[0]), len("error"))
     # one cell between value and bound, which belong together
@@ -121,13 +123,13 @@ def _heading(columns: _Columns, page: Page) -> Text:
 
 
 def _row(columns: _Columns, line: int, pairs: EigenPairs, i: int, page: Page) -> Text:
-    known = bool(pairs.converged[i])
+    known = bool(pairs.converged[i] or pairs.at_floor[i])
     glyphs, at = page.glyphs, line + 1
     tone = "" if known else BAD
+    mark, word, mark_tone = _status(pairs, i, page)
     text = Text()
     if not page.plain:
-        text.append(glyphs.passed if known else glyphs.failed, GOOD if known else BAD)
-        text.append(" ")
+        text.append(mark, mark_tone).append(" ")
     width = len(columns.error[at])
     text.append(columns.index[at], FAINT).append(_GAP)
     text.append(columns.value[at], tone).append(" ")
@@ -138,19 +140,30 @@ def _row(columns: _Columns, line: int, pairs: EigenPairs, i: int, page: Page) ->
     if columns.scale is not None:
         value = float(pairs.eigenvalues[i])
         text.append(_GAP).append(bar(value, columns.scale, glyphs, known=known))
-    if not known:
-        text.append(_GAP + UNCONVERGED, BAD)
-    elif page.plain:
-        text.append(_GAP + "converged")
+    if word:
+        text.append(_GAP + word, mark_tone)
     text.rstrip()
     return text
 
 
+def _status(pairs: EigenPairs, i: int, page: Page) -> tuple[str, str, str]:
+    """Mark, word and tone of a pair; a mark alone says that it met the tolerance."""
+    glyphs = page.glyphs
+    if pairs.converged[i]:
+        return glyphs.passed, "converged" if page.plain else "", GOOD
+    if pairs.at_floor[i]:
+        return glyphs.limited, AT_FLOOR, WARNING
+    return glyphs.failed, UNCONVERGED, BAD
+
+
 def _omitted(pairs: EigenPairs, start: int, stop: int, page: Page) -> Text:
     number = stop - start
-    open_ones = int(np.count_nonzero(~pairs.converged[start:stop]))
+    open_ones = int(np.count_nonzero(~(pairs.converged | pairs.at_floor)[start:stop]))
+    stopped = int(np.count_nonzero(pairs.at_floor[start:stop]))
     text = Text("" if page.plain else "  ")
     text.append(f"{page.glyphs.ellipsis} {numbers.count(number)} more in the run file", FAINT)
+    if stopped:
+        text.append(f", {numbers.count(stopped)} of them {AT_FLOOR}", WARNING)
     if open_ones:
         text.append(f", {numbers.count(open_ones)} of them {UNCONVERGED}", BAD)
     return text.append(" (-v shows all)", FAINT)

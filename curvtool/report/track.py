@@ -10,11 +10,12 @@ from rich.text import Text
 
 from curvtool.report import numbers
 from curvtool.report.columns import Column, bars, measured, omitted, rows_shown, table
+from curvtool.report.completeness import counted_parts
 from curvtool.report.ending import ending
 from curvtool.report.layout import INDENT, assembled, fact, hanging, heading, indented, page_of
+from curvtool.report.met import AT_FLOOR, UNCONVERGED, asked_below_floor, floor_is_failure
 from curvtool.report.problem import operator_name
-from curvtool.report.style import BAD, FAINT, GOOD, TITLE, Page
-from curvtool.report.table import UNCONVERGED
+from curvtool.report.style import BAD, FAINT, GOOD, TITLE, WARNING, Page
 from curvtool.report.verdicts import track_sentence
 from curvtool.report.words import clean, joined, shortened
 from curvtool.results import FloatArray, Outcome, Tracked, TrackRun
@@ -25,7 +26,6 @@ _WHICH = {
     "SA": "smallest",
     "BE": "from both ends",
 }
-_NOT_ANALYSED = {Outcome.FAILED: "FAILED", Outcome.INTERRUPTED: "to come"}
 _OVERLAP = (
     "overlap: mean squared cosine of the principal angles between the subspace of the listed "
     "eigenvectors and that of the checkpoint before (Gur-Ari, Roberts and Dyer 2018); 1 where "
@@ -83,7 +83,8 @@ def _table(rows: Sequence[Tracked], run: TrackRun, page: Page, *, verbose: bool)
     shown = rows_shown(largest, verbose=verbose)
     dash = page.glyphs.unknown
     kept = [rows[i] for i in shown]
-    known = [row.outcome is Outcome.CONVERGED and bool(row.converged.all()) for row in kept]
+    states = [_state(row, page) for row in kept]
+    known = [tone in {GOOD, WARNING} for _, _, tone in states]
     loss = [dash if np.isnan(row.loss) else numbers.figure(row.loss) for row in kept]
     overlap = [dash if np.isnan(row.overlap) else f"{row.overlap:.3f}" for row in kept]
     spent = [numbers.count(row.hvps) if len(row.eigenvalues) else dash for row in kept]
@@ -99,21 +100,14 @@ def _table(rows: Sequence[Tracked], run: TrackRun, page: Page, *, verbose: bool)
         Column(title="overlap", texts=overlap, gives_way=1),
         Column(title="products", texts=spent, gives_way=2),
     ]
-    said = [_said(row) for row in kept]
+    said = [word for _, word, _ in states]
     if any(said):
-        tones = [BAD if row.outcome is not Outcome.INTERRUPTED else FAINT for row in kept]
+        tones = [tone for _, _, tone in states]
         columns.append(Column(title="", texts=said, tones=tones, left=True))
     k = max((len(row.eigenvalues) for row in rows), default=0)
     which = _WHICH.get(run.which, clean(run.which, page))
     head: list[str | Text] = [Text(f"{numbers.counted(k, 'eigenvalue')} each", TITLE), which]
-    marks = [
-        Text(page.glyphs.passed, GOOD)
-        if met
-        else Text(page.glyphs.unknown, FAINT)
-        if row.outcome is Outcome.INTERRUPTED
-        else Text(page.glyphs.failed, BAD)
-        for met, row in zip(known, kept, strict=True)
-    ]
+    marks = [Text(mark, tone) for mark, _, tone in states]
     lines = table(
         [row.name for row in kept],
         columns,
@@ -129,12 +123,20 @@ def _table(rows: Sequence[Tracked], run: TrackRun, page: Page, *, verbose: bool)
     ]
 
 
-def _said(row: Tracked) -> str:
-    if row.outcome in _NOT_ANALYSED:
-        return _NOT_ANALYSED[row.outcome]
-    if not row.converged.all():
-        return UNCONVERGED
-    return "" if row.outcome is Outcome.CONVERGED else "NOT COMPLETE"
+def _state(row: Tracked, page: Page) -> tuple[str, str, str]:
+    """Mark, word and tone of a checkpoint."""
+    glyphs = page.glyphs
+    if row.outcome is Outcome.INTERRUPTED:
+        return glyphs.unknown, "to come", FAINT
+    if row.outcome is Outcome.FAILED:
+        return glyphs.failed, "FAILED", BAD
+    if not (row.converged | row.at_floor).all():
+        return glyphs.failed, UNCONVERGED, BAD
+    if row.outcome not in {Outcome.CONVERGED, Outcome.FLOOR}:
+        return glyphs.failed, "NOT FINISHED", BAD
+    if row.at_floor.any():
+        return glyphs.limited, AT_FLOOR, WARNING
+    return glyphs.passed, "", GOOD
 
 
 def _largest(row: Tracked) -> float:
@@ -149,9 +151,10 @@ def _all_pairs(row: Tracked, page: Page) -> list[Text]:
     """Every eigenvalue of a checkpoint with its bound, and the angles' cosines."""
     sign = page.glyphs.plus_minus
     values = [
-        numbers.plus_minus(float(value), float(error), sign) + ("" if met else " NOT CONVERGED")
-        for value, error, met in zip(
-            row.eigenvalues, row.eigenvalue_errors, row.converged, strict=True
+        numbers.plus_minus(float(value), float(error), sign)
+        + ("" if met else f" {AT_FLOOR}" if stopped else f" {UNCONVERGED}")
+        for value, error, met, stopped in zip(
+            row.eigenvalues, row.eigenvalue_errors, row.converged, row.at_floor, strict=True
         )
     ]
     lines = [heading(shortened(clean(row.name, page), page.width, page))]
@@ -181,9 +184,33 @@ def _ending(run: TrackRun, page: Page) -> list[Text]:
     warm = sum(bool(row.started_from) for row in run.rows)
     begun = f"{numbers.counted(warm, 'solve')} began from the eigenvectors of the checkpoint before"
     asked = f"tolerance {run.tol:.3g} on {clean(run.accuracy, page)}"
-    remarks = [(_OVERLAP if compared else "", ""), (begun if warm else "", ""), (asked, "")]
-    done = run.outcome is Outcome.CONVERGED
-    return ending(track_sentence(run), remarks, page, done=done)
+    remarks = [
+        (asked_below_floor(run.outcome, run.config), BAD),
+        *_proved(run),
+        (_OVERLAP if compared else "", ""),
+        (begun if warm else "", ""),
+        (asked, ""),
+    ]
+    limited = run.outcome is Outcome.FLOOR
+    done = run.outcome is Outcome.CONVERGED or (limited and not floor_is_failure(run.config))
+    return ending(track_sentence(run), remarks, page, done=done, limited=limited)
+
+
+def _proved(run: TrackRun) -> list[tuple[str, str]]:
+    """Of how many checkpoints the list is proved."""
+    analysed = [row for row in run.rows if len(row.eigenvalues)]
+    if not analysed:
+        return []
+    total = numbers.counted(len(analysed), "checkpoint")
+    whole = sum(row.complete for row in analysed)
+    partly = sum(not row.complete and row.proved_rank > 0 for row in analysed)
+    parts = (
+        (whole, "complete at"),
+        (partly, "proved in part at"),
+        (len(analysed) - whole - partly, "nothing proved at"),
+    )
+    said = counted_parts(parts, total)
+    return [(f"lists of eigenvalues: {said} (their run files say more)", "")]
 
 
 def _cost(run: TrackRun, page: Page) -> list[Text]:

@@ -19,7 +19,6 @@ from curvtool.results import (
 
 # What rounding may add to a width that met its tolerance exactly.
 _SLACK = 1 + 1e-9
-_FLOOR = "stopped at the floor of the arithmetic before"
 
 
 def half_width(found: TraceEstimate) -> float:
@@ -42,8 +41,6 @@ def trace_sentence(found: TraceEstimate) -> str:
     width = "interval" if found.is_interval else "estimated error"
     narrow = "as narrow as asked" if found.is_interval else "as small as asked"
     if not trace_met(found):
-        if found.outcome is Outcome.STAGNATED:
-            return f"{_FLOOR} the {width} was {narrow}"
         return _stopped(found.outcome, f"the {width} was {narrow}")
     if found.method == "dense":
         return "the trace is that of the whole diagonal, up to the arithmetic"
@@ -54,7 +51,13 @@ def trace_sentence(found: TraceEstimate) -> str:
 
 def density_sentence(run: DensityRun) -> str:
     """Say how a density ended."""
+    if run.config.get("rel_err") is not None:
+        if run.outcome is Outcome.CONVERGED:
+            return "all intervals are as narrow as asked"
+        return _stopped(run.outcome, "all intervals were as narrow as asked")
     if run.outcome is Outcome.CONVERGED:
+        if all(found.method == "dense" for found in run.estimates):
+            return "every eigenvalue was computed"
         return "all probes that were asked for took all their steps"
     return _stopped(run.outcome, "all probes that were asked for had taken their steps")
 
@@ -68,8 +71,6 @@ def diag_met(found: DiagonalEstimate) -> bool:
 def diag_sentence(found: DiagonalEstimate) -> str:
     """Say how a diagonal ended."""
     if not diag_met(found):
-        if found.outcome is Outcome.STAGNATED:
-            return f"{_FLOOR} the error was as small as asked"
         return _stopped(found.outcome, "the error was as small as asked")
     if found.method == "dense":
         return "the diagonal is written out, exact up to the arithmetic"
@@ -80,7 +81,7 @@ def diag_sentence(found: DiagonalEstimate) -> str:
 
 def blocks_sentence(found: BlockSpectra) -> str:
     """Say how the spectra of all layers ended."""
-    if found.outcome is Outcome.CONVERGED:
+    if found.outcome in {Outcome.CONVERGED, Outcome.FLOOR}:
         return f"{found.outcome.sentence}, in every layer"
     return f"{found.outcome.sentence}, in at least one layer"
 
@@ -88,6 +89,7 @@ def blocks_sentence(found: BlockSpectra) -> str:
 def _stopped(outcome: Outcome, goal: str) -> str:
     return {
         Outcome.CONVERGED: "said to have converged, yet it ended before",
+        Outcome.FLOOR: "stopped at the floor of the arithmetic before",
         Outcome.MAX_HVPS: "stopped at the limit of products before",
         Outcome.STAGNATED: "stopped, since more products no longer helped, before",
         Outcome.INCOMPLETE: "ended before",
@@ -103,9 +105,10 @@ def track_sentence(run: TrackRun) -> str:
         (outcomes.count(Outcome.FAILED), "failed"),
         (outcomes.count(Outcome.INTERRUPTED), "not analysed yet"),
     ]
-    done = Outcome.CONVERGED
-    early = [o for o in outcomes if o not in {done, Outcome.FAILED, Outcome.INTERRUPTED}]
+    closed = {Outcome.CONVERGED, Outcome.FLOOR, Outcome.FAILED, Outcome.INTERRUPTED}
+    early = [outcome for outcome in outcomes if outcome not in closed]
     parts.append((len(early), "ended before every pair met the tolerance"))
+    parts.append((outcomes.count(Outcome.FLOOR), "stopped at the floor of the arithmetic"))
     total = len(outcomes)
     said = "; ".join(f"{number} of {total} checkpoints {what}" for number, what in parts if number)
     return said or "every pair of every checkpoint met the tolerance"

@@ -9,6 +9,8 @@ from rich.text import Text
 
 from curvtool.report.style import FAINT, Page
 
+_FIRM = "\0"  # a space at which no line ends; no clean text has it
+
 
 def clean(text: str, page: Page) -> str:
     """Make text from a file or a user fit to print.
@@ -77,6 +79,8 @@ def sentence(text: str) -> str:
 def wrapped(text: str, width: int) -> list[str]:
     """Wrap text at spaces; a word wider than a line is cut.
 
+    No line ends before a percent sign, nor after a sign of plus and minus.
+
     Args:
         text: clean.
         width: cells in a line, at least 2.
@@ -85,7 +89,9 @@ def wrapped(text: str, width: int) -> list[str]:
         Lines, at least one.
     """
     lines: list[str] = [""]
-    for word in text.split():
+    firm = text.replace(" %", f"{_FIRM}%").replace("± ", f"±{_FIRM}").replace("+/- ", f"+/-{_FIRM}")
+    for part in firm.split():
+        word = part.replace(_FIRM, " ")
         gap = 1 if lines[-1] else 0
         if cell_len(lines[-1]) + gap + cell_len(word) <= width:
             lines[-1] += " " * gap + word
@@ -119,7 +125,8 @@ def joined(parts: Iterable[str | Text], width: int, page: Page) -> list[Text]:
             continue
         pieces: Sequence[str | Text] = [part]
         if cell_len(str(part)) > width:
-            pieces = wrapped(str(part), width)
+            style = part.style if isinstance(part, Text) else ""
+            pieces = [Text(piece, style) for piece in wrapped(str(part), width)]
         lines.extend(Text().append(piece) for piece in pieces)
     return lines[1:] or lines
 

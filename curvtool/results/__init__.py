@@ -7,6 +7,10 @@ from curvtool.results.blocks import BlockSpectra as BlockSpectra
 from curvtool.results.blocks import SpectrumBlocksRun as SpectrumBlocksRun
 from curvtool.results.comparison import BenchRun as BenchRun
 from curvtool.results.comparison import CheckRun as CheckRun
+from curvtool.results.completeness import WHOLE_MATRIX as WHOLE_MATRIX
+from curvtool.results.completeness import Completeness as Completeness
+from curvtool.results.completeness import EndProof as EndProof
+from curvtool.results.completeness import unproved as unproved
 from curvtool.results.density import DensityEstimate as DensityEstimate
 from curvtool.results.density import DensityRun as DensityRun
 from curvtool.results.density import SpectralFunction as SpectralFunction
@@ -23,7 +27,6 @@ from curvtool.results.product import WayTrial as WayTrial
 from curvtool.results.runs import SolveRun as SolveRun
 from curvtool.results.runs import StoredRun as StoredRun
 from curvtool.results.spectrum import Certification as Certification
-from curvtool.results.spectrum import Completeness as Completeness
 from curvtool.results.spectrum import EigenPairs as EigenPairs
 from curvtool.results.spectrum import SpectrumRun as SpectrumRun
 from curvtool.results.status import RunStatus as RunStatus

@@ -1,6 +1,6 @@
-"""A spectral density, and what functions of the spectrum follow from its nodes.
+"""A spectral density, and what is known of counts and functions of the spectrum.
 
-Letters: n probes, m steps, g points of the grid.
+Letters: P size, d deflated, n probes, k steps, g points of the grid, t levels.
 """
 
 from __future__ import annotations
@@ -9,105 +9,102 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from curvtool.results.outcome import FloatArray, Outcome, gravest
 from curvtool.results.problem import ParameterEntry, ProblemSummary
 from curvtool.results.product import Plan, Preflight
 
+# Rows of `count_interval`.
+SIDES = ("negative", "undetermined", "positive", "rank")
+NEGATIVE, UNDETERMINED, POSITIVE, RANK = range(4)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpectralFunction:
-    """sum_i f(lambda_i) from the quadrature, with its standard error over probes.
+    """sum_i f(lambda_i), or what follows from it, with an interval.
 
     Attributes:
-        name: e.g. `effective dimension`, `log-determinant`, `Schatten norm`, `rank`.
-        parameter: of the function (a, p or the threshold); None where it has none.
-        value: the estimate; None where it has no meaning (log-determinant of an indefinite H).
-        stderr: over probes; None for a single probe.
-        detail: a sentence: the formula, or why there is no value.
+        name: e.g. `trace`, `effective dimension`, `log-determinant`, `Schatten norm`.
+        parameter: of the function (a or p); None where it has none.
+        value: the estimate, within the interval; None where it has no meaning (log-determinant of
+            an indefinite H).
+        interval: that holds the truth with the confidence of the estimate; None where there is no
+            value, or where nothing was proved (a file of an earlier version).
+        detail: the formula, or a sentence that says why there is no value.
     """
 
     name: str
     parameter: float | None
     value: float | None
-    stderr: float | None
+    interval: tuple[float, float] | None
     detail: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DensityEstimate:
-    """Stochastic Lanczos quadrature of the spectrum.
+    """Extreme eigenvalues, and a quadrature of the rest of the spectrum.
 
     Attributes:
-        nodes: shape (n, m), Ritz values; NaN past the end of a Krylov space that closed early.
-        weights: shape (n, m), non-negative, each row sums to 1.
+        nodes: shape (n, k), Ritz values of the rest; NaN past the end of a Krylov space that
+            closed early. All P eigenvalues in one row where the matrix was written out.
+        weights: shape (n, k), non-negative, each row sums to 1.
+        squared_lengths: shape (n,), |v|^2 of each probe: its share in means.
+        couplings: shape (n,), the last beta of each recurrence.
+        deflated: shape (d,), eigenvalues that were taken out, by magnitude.
+        deflated_errors: shape (d,).
         grid: shape (g,), where the density is drawn.
-        density: shape (g,), Gaussians of width sigma around the nodes, mean over probes.
-        density_stderr: shape (g,), over probes; NaN for a single one.
+        density: shape (g,), Gaussians of width sigma around nodes and deflated: for display.
+        cumulative_interval: shape (g, 2), of how many eigenvalues are at most the grid's; None in
+            a file of an earlier version.
         sigma: width of the Gaussians: a choice of display.
         size: P: the density times P counts eigenvalues.
-        reorthogonalized: whether the Krylov bases were kept orthogonal; where not, W1 is 2 to 10
-            times larger.
-        tau: width of what counts as zero: 10 delta |theta_1|.
-        negative_mass: share of the spectrum below -tau.
-        negative_mass_stderr: over probes; NaN for a single one.
+        ends: between which all eigenvalues lie (of probes: but for 0.1 % at each end).
+        reorthogonalized: whether the Krylov bases were kept orthogonal.
+        zero_band: t: the sign of what lies within -t..t is not known.
+        least_level: what lies nearer to zero cannot be told from it: the least band.
+        count_interval: shape (4, 2), rows as in `SIDES`; None in a file of an earlier version.
+        levels: shape (t,), rising.
+        beyond_interval: shape (2, t, 2): of how many eigenvalues lie below minus each level, and
+            above it.
         functions: of the spectrum.
-        outliers: eigenvalues from a spectrum run, drawn over the density; empty where none.
+        confidence: of every interval by itself.
+        method: `probes`, or `dense` where the matrix was written out.
+        outliers: eigenvalues from a spectrum run, drawn with the density; empty where none.
         layer: name of the block; empty for the whole.
     """
 
     nodes: FloatArray
     weights: FloatArray
+    squared_lengths: FloatArray
+    couplings: FloatArray
+    deflated: FloatArray
+    deflated_errors: FloatArray
     grid: FloatArray
     density: FloatArray
-    density_stderr: FloatArray
+    cumulative_interval: FloatArray | None
     sigma: float
     size: int
-    probes: str
+    ends: tuple[float, float]
     reorthogonalized: bool
-    tau: float
-    negative_mass: float
-    negative_mass_stderr: float
+    zero_band: float
+    least_level: float
+    count_interval: FloatArray | None
+    levels: FloatArray
+    beyond_interval: FloatArray
     functions: Sequence[SpectralFunction]
+    confidence: float
+    method: str
     outliers: FloatArray
     outcome: Outcome
     hvps: int
+    hvps_by_stage: Mapping[str, int]
     seconds: float
     noise: float
     layer: str = ""
 
-    def below(self, x: float) -> tuple[float, float]:
-        """Least and most share of the spectrum below x that the nodes allow, mean over probes.
-
-        The standard error over probes says nothing of where between its nodes a quadrature's mass
-        lies: of 1,568 eigenvalues of a trained layer 17.6 % were negative, 4.4 +- 0.4 % by the
-        weights of negative nodes. With k nodes below x the measure has below it at least the
-        weights of the first k - 1 and at most those of the first k + 1.
-
-        Args:
-            x: not NaN.
-
-        Returns:
-            Both, between 0 and 1; without the error of the probes.
-
-        References:
-            Chebyshev, Markov, Stieltjes: Szegoe, Orthogonal Polynomials, theorem 3.41.1.
-        """
-        order = np.argsort(self.nodes, axis=1)  # NaN last, with weights of 0
-        nodes = np.take_along_axis(self.nodes, order, axis=1)
-        sums = np.cumsum(np.take_along_axis(self.weights, order, axis=1), axis=1)
-        sums = np.pad(sums, ((0, 0), (2, 1)), mode="edge")
-        sums[:, :2] = 0.0  # column k + 1 is the sum of the first k
-        before = (nodes < x).sum(axis=1)
-        row = np.arange(len(nodes))
-        return float(sums[row, before].mean()), float(min(1.0, sums[row, before + 2].mean()))
-
     @property
-    def allowed(self) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
-        """As `below`: the shares below -tau, within tau of zero, and above tau."""
-        (least, most), (less, more) = self.below(-self.tau), self.below(self.tau)
-        return (least, most), (max(0.0, less - most), more - least), (1 - more, 1 - less)
+    def proved(self) -> bool:
+        """Whether its intervals are ones: those of earlier versions were errors of probes alone."""
+        return self.count_interval is not None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,6 +131,15 @@ class DensityRun:
     def hvps(self) -> int:
         """Products of all estimates."""
         return sum(found.hvps for found in self.estimates)
+
+    @property
+    def hvps_by_stage(self) -> dict[str, int]:
+        """The same, by what they were spent on."""
+        stages: dict[str, int] = {}
+        for found in self.estimates:
+            for stage, number in found.hvps_by_stage.items():
+                stages[stage] = stages.get(stage, 0) + number
+        return stages
 
     @property
     def solve_seconds(self) -> float:

@@ -15,6 +15,7 @@ class Outcome(enum.Enum):
     """How a solve ended: the value goes to the run file, `sentence` to the report."""
 
     CONVERGED = "converged"
+    FLOOR = "floor"
     MAX_HVPS = "max_hvps"
     STAGNATED = "stagnated"
     INCOMPLETE = "incomplete"
@@ -29,11 +30,10 @@ class Outcome(enum.Enum):
 
 _SENTENCES = {
     Outcome.CONVERGED: "all requested pairs met the tolerance",
+    Outcome.FLOOR: "every pair met the tolerance or stopped at the floor of the arithmetic",
     Outcome.MAX_HVPS: "stopped at the limit of products before every pair met the tolerance",
     Outcome.STAGNATED: "stopped because more products no longer brought the pairs closer",
-    Outcome.INCOMPLETE: (
-        "every pair met the tolerance, but a probe found a wanted eigenvalue that is not among them"
-    ),
+    Outcome.INCOMPLETE: "the pairs are as exact as asked, but the list was not proved complete",
     Outcome.INTERRUPTED: "interrupted before every pair met the tolerance",
     Outcome.FAILED: "could not be computed: nothing is known of it",
 }
@@ -44,6 +44,7 @@ _GRAVEST_FIRST = (
     Outcome.INCOMPLETE,
     Outcome.STAGNATED,
     Outcome.MAX_HVPS,
+    Outcome.FLOOR,
 )
 
 

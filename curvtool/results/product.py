@@ -153,9 +153,19 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Preflight:
-    """The checks before the solve. `noise` is delta, the relative error of one product."""
+    """The checks before the solve.
+
+    Attributes:
+        checks: each with its defect.
+        noise: delta, the relative error of one product, on the examples of the checks.
+        noise_source: how that was measured.
+        seconds: what the checks took.
+        doubt: how far the products' matrix may be from H, absolute, as far as the checks leave that
+            open: where a derivative is a user's word, a custom autograd function's.
+    """
 
     checks: Sequence[Check]
     noise: float
     noise_source: str
     seconds: float
+    doubt: float = 0.0

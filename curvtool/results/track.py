@@ -17,6 +17,10 @@ def _none() -> FloatArray:
     return np.zeros(0)
 
 
+def _no_flags() -> NDArray[np.bool_]:
+    return np.zeros(0, dtype=np.bool_)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tracked:
     """One checkpoint of a sweep.
@@ -34,6 +38,9 @@ class Tracked:
         eigenvalues: shape (k,), empty where there is no run.
         eigenvalue_errors: shape (k,), absolute bounds.
         converged: shape (k,), whether the pair met the tolerance.
+        at_floor: shape (k,), whether the floor of the arithmetic stopped it before.
+        complete: whether the list is proved complete.
+        proved_rank: values of the list that are proved.
         started_from: name of the checkpoint whose eigenvectors the solve began with; empty for a
             random start.
         compared_with: name of the checkpoint before, whose subspace was compared; empty for none.
@@ -51,7 +58,10 @@ class Tracked:
     seconds: float = 0.0
     eigenvalues: FloatArray = field(default_factory=_none)
     eigenvalue_errors: FloatArray = field(default_factory=_none)
-    converged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
+    converged: NDArray[np.bool_] = field(default_factory=_no_flags)
+    at_floor: NDArray[np.bool_] = field(default_factory=_no_flags)
+    complete: bool = False
+    proved_rank: int = 0
     started_from: str = ""
     compared_with: str = ""
     cosines: FloatArray = field(default_factory=_none)

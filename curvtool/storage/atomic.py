@@ -13,11 +13,14 @@ from typing import Any, final
 import h5py
 
 from curvtool.errors import InputError
+from curvtool.storage.digests import write_digests
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Any]:
     """Open an HDF5 file beside `path` that takes its place when the block ends well.
+
+    What the block wrote is digested (`digests`), where it is a run file.
 
     A reader finds the old file or the new one, whole, even after SIGKILL or loss of power. After
     any exception `path` is as it was and nothing is left beside it; only SIGKILL leaves a
@@ -41,6 +44,9 @@ def replacing(path: Path) -> Iterator[Any]:
                     # The default libver: what `latest` writes cannot be opened after a crash.
                     with h5py.File(disk, "w") as file:
                         yield file
+                        # After a write that failed there may be nothing to read.
+                        if "schema" in file.attrs and disk.error is None:
+                            write_digests(file)
                     if disk.error is not None:
                         raise disk.error
                     os.fsync(raw.fileno())

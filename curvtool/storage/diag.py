@@ -13,6 +13,7 @@ import numpy as np
 from curvtool.results import DiagonalEstimate, DiagRun, Outcome
 from curvtool.storage import axes, optional, strictjson
 from curvtool.storage.atomic import replacing
+from curvtool.storage.digests import read_long
 from curvtool.storage.file import RunHeader, opened, read_header, require_kind
 from curvtool.storage.history import read_history, require_history, write_history
 from curvtool.storage.layers import add_layer_axis
@@ -142,7 +143,8 @@ def _require_shapes(found: DiagonalEstimate) -> None:
 
 def _read_estimate(file: Any, header: RunHeader, vectors: bool) -> DiagonalEstimate:
     long: dict[str, Any] = {
-        name: file[name][...] if vectors and name in file else None for name, _ in _OF_PARAMETERS
+        name: read_long(file[name]) if vectors and name in file else None
+        for name, _ in _OF_PARAMETERS
     }
     return DiagonalEstimate(
         layers=tuple(str(name) for name in file["layer"].asstr()[...]),

@@ -14,9 +14,12 @@ import numpy as np
 from curvtool.errors import InputError
 from curvtool.results import ParameterEntry
 from curvtool.storage import axes, strictjson
+from curvtool.storage.digests import verify_digests, verify_header
 
-SCHEMA = "curvtool/1"
-_NEWEST = 1
+SCHEMA = "curvtool/2"
+_NEWEST = 2
+# Files of the first schema have no digests, and claims of completeness that were not proved.
+_FIRST = "curvtool/1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,18 +117,20 @@ def peek(path: Path) -> RunHeader | Foreign | None:
         with a reason for anything else: another program's file, a newer schema, a damaged file.
     """
     try:
-        with opened(path) as file:
+        with opened(path, whole=False) as file:
             return read_header(file)
     except InputError as error:
         return Foreign(str(error)) if _is_taken(path) else None
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, *, whole: bool = True) -> Iterator[Any]:
     """Open a run file for reading; what is wrong with it becomes one sentence.
 
     Args:
         path: of the run file.
+        whole: whether all but long datasets are held against their digests first; otherwise the
+            root attributes alone are.
 
     Yields:
         The open `h5py.File`, its schema checked.
@@ -140,12 +145,26 @@ def opened(path: Path) -> Iterator[Any]:
         # asking for one fails on file systems without locks.
         with h5py.File(path, "r", locking=False) as file:
             _require_schema(path, file.attrs.get("schema"))
+            if not is_earlier(file):
+                _verify(file, whole=whole)
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"Cannot read {path}: expected a whole run file, but it is cut short or damaged "
             f"({str(error).strip(chr(39))}). Restore a copy, or compute the run again."
         ) from error
+
+
+def is_earlier(group: Any) -> bool:
+    """Whether a file is of the first schema.
+
+    Args:
+        group: of the open file, or the file itself.
+
+    Returns:
+        True for files that say less, and proved less, than those of today.
+    """
+    return bool(group.file.attrs["schema"] == _FIRST)
 
 
 def require_kind(path: Path, found: str, expected: str) -> None:
@@ -265,3 +284,10 @@ def _require_schema(path: Path, schema: object) -> None:
             f"Cannot read {path}: this version reads schema {SCHEMA!r}, the file has "
             f"{schema!r} of a newer curvtool. Upgrade curvtool to read it."
         )
+
+
+def _verify(file: Any, *, whole: bool) -> None:
+    if whole:
+        verify_digests(file, long=False)
+    else:
+        verify_header(file)

@@ -5,13 +5,16 @@ Letters: k pairs, P parameters.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from curvtool.results import Certification, Completeness, EigenPairs, Outcome
+from curvtool.results import Certification, EigenPairs, Outcome
 from curvtool.storage import axes, strictjson
-from curvtool.storage.file import read_json
+from curvtool.storage.completeness import read_completeness, write_completeness
+from curvtool.storage.digests import fill_rows, read_long
+from curvtool.storage.file import is_earlier, read_json
 from curvtool.storage.history import read_history, require_history, write_history
 from curvtool.storage.vectors import add_vectors, on_host
 
@@ -27,7 +30,7 @@ def require_pairs(pairs: EigenPairs, who: str) -> None:
         ValueError: for shapes that do not fit.
     """
     k = len(pairs.eigenvalues)
-    for name in ("eigenvalues", "residual_norms", "eigenvalue_errors", "converged"):
+    for name in ("eigenvalues", "residual_norms", "eigenvalue_errors", "converged", "at_floor"):
         shape = np.shape(getattr(pairs, name))
         if shape != (k,):
             raise ValueError(f"{who} needs {name} of shape ({k},), not {shape}")
@@ -49,7 +52,7 @@ def write_pairs(group: Any, pairs: EigenPairs) -> None:
     """
     group.attrs["outcome"] = pairs.outcome.value
     group.attrs["hvps"] = pairs.hvps
-    group.attrs["completeness"] = pairs.completeness.value
+    write_completeness(group, pairs.completeness)
     group.attrs["certification"] = pairs.certification.value
     group.attrs["which"] = pairs.which
     group.attrs["method"] = pairs.method
@@ -72,14 +75,20 @@ def read_pairs(group: Any, *, eigenvectors: bool) -> EigenPairs:
     Returns:
         The pairs, eigenvectors as a numpy array of the stored type.
     """
-    stored = group["eigenvectors"] if eigenvectors and "eigenvectors" in group else None
-    return EigenPairs(
+    stored = eigenvectors and "eigenvectors" in group
+    earlier = is_earlier(group)
+    found = EigenPairs(
         eigenvalues=group["eigenvalues"][...],
         residual_norms=group["residual_norms"][...],
         eigenvalue_errors=group["eigenvalue_errors"][...],
         converged=group["converged"][...].astype(np.bool_),
+        at_floor=(
+            np.zeros(group["converged"].shape, dtype=np.bool_)
+            if earlier
+            else group["at_floor"][...].astype(np.bool_)
+        ),
         outcome=Outcome(group.attrs["outcome"]),
-        completeness=Completeness(group.attrs["completeness"]),
+        completeness=read_completeness(group),
         certification=Certification(group.attrs["certification"]),
         which=str(group.attrs["which"]),
         method=str(group.attrs["method"]),
@@ -90,7 +99,23 @@ def read_pairs(group: Any, *, eigenvectors: bool) -> EigenPairs:
         seconds=float(group.attrs["solve_seconds"]),
         noise=float(group.attrs["noise"]),
         history=read_history(group),
-        eigenvectors=None if stored is None else stored[...],
+        eigenvectors=read_long(group["eigenvectors"]) if stored else None,
+    )
+    return _floor_told_apart(found) if earlier else found
+
+
+def _floor_told_apart(found: EigenPairs) -> EigenPairs:
+    """Of the first schema, in which the floor of the arithmetic counted as the tolerance."""
+    size = np.abs(found.eigenvalues)
+    reached = found.eigenvalue_errors
+    if found.accuracy == "vectors":  # what was held against it lacked the noise
+        reached = found.residual_norms - found.noise * np.max(size, initial=0.0)
+    at_floor = found.converged & (reached > found.tol * size)
+    outcome = found.outcome
+    if outcome is Outcome.CONVERGED and at_floor.any():
+        outcome = Outcome.FLOOR
+    return dataclasses.replace(
+        found, converged=found.converged & ~at_floor, at_floor=at_floor, outcome=outcome
     )
 
 
@@ -104,8 +129,11 @@ def _write_values(group: Any, pairs: EigenPairs) -> None:
     ):
         series = np.asarray(values, dtype=np.float64)
         axes.add_series(group, name, series, [pair], long_name=long_name, units=unit)
-    met = np.asarray(pairs.converged, dtype=np.bool_)
-    axes.add_series(group, "converged", met, [pair], long_name="whether the pair met the tolerance")
+    for name, flags, long_name in (
+        ("converged", pairs.converged, "whether the pair met the tolerance"),
+        ("at_floor", pairs.at_floor, "whether the floor of the arithmetic stopped it before"),
+    ):
+        axes.add_series(group, name, np.asarray(flags, dtype=np.bool_), [pair], long_name=long_name)
     if pairs.eigenvectors is not None and len(pairs.eigenvalues):
         _write_vectors(group, pair, pairs.eigenvectors)
 
@@ -120,5 +148,4 @@ def _write_vectors(group: Any, pair: Any, vectors: Any) -> None:
         [pair, axes.add_axis(group, "parameter", P)],
         "eigenvectors of unit length, in the order of `parameters`",
     )
-    for i in range(k):
-        dataset[i] = on_host(vectors[i])
+    fill_rows(dataset, (on_host(vectors[i]) for i in range(k)))

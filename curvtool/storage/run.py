@@ -39,7 +39,7 @@ def read_run(path: Path, *, vectors: bool = True) -> StoredRun:
         InputError: for no such file, a foreign or damaged one, a newer schema, or a kind that
             this version does not know.
     """
-    with opened(path) as file:
+    with opened(path, whole=False) as file:  # the reader will
         kind = read_header(file).kind
     if kind in _READERS:
         return _READERS[kind](path, vectors)

@@ -14,7 +14,10 @@ from typing import Any, final
 from curvtool.errors import InputError
 from curvtool.storage.small import read_json_file, write_json
 
-SCHEMA = "curvtool-state/1"
+# 2: random vectors by position. What a state holds was made of the random vectors of its run, so
+# that other numbers (`random_vectors.streams.FORMAT`) are another schema.
+SCHEMA = "curvtool-state/2"
+_EARLIER = ("curvtool-state/1",)
 
 
 def state_folder(output: Path) -> Path:
@@ -48,6 +51,26 @@ class StateFolder:
         """What the state belongs to; None where nothing is saved."""
         found = read_json_file(self.path / "request.json")
         return found if found is not None and found.get("schema") == SCHEMA else None
+
+    def require_own_schema(self) -> None:
+        """Refuse what another version has saved, which can neither be continued nor thrown away.
+
+        Raises:
+            InputError: says whose it is and what to do.
+        """
+        found = read_json_file(self.path / "request.json") or {}
+        schema = found.get("schema")
+        if not isinstance(schema, str) or schema == SCHEMA or self.is_empty:
+            return
+        if schema in _EARLIER:
+            whose = "an earlier curvtool, whose random vectors had other numbers"
+        else:
+            whose = "another curvtool"
+        raise InputError(
+            f"The state in {self.path} was saved by {whose} ({schema}; this one continues "
+            f"{SCHEMA}). Start afresh with --force, name another file with --out, or let the "
+            "version that began the run finish it."
+        )
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Say what the state belongs to; what belonged to something else is removed before.

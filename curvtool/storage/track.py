@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from curvtool.results import FloatArray, Outcome, Tracked, TrackRun
 from curvtool.storage import axes
 from curvtool.storage.atomic import replacing
-from curvtool.storage.file import RunHeader, opened, read_header, require_kind, write_header
+from curvtool.storage.file import (
+    RunHeader,
+    is_earlier,
+    opened,
+    read_header,
+    require_kind,
+    write_header,
+)
 from curvtool.storage.records import read_problem, write_record
 
 KIND = "track"
@@ -38,6 +45,10 @@ _NUMBERS = (
 _PAIRS = (
     ("eigenvalues", "eigenvalue of the operator"),
     ("eigenvalue_errors", "an eigenvalue lies within this distance"),
+)
+_FLAGS = (
+    ("converged", "whether the pair is there and met the tolerance"),
+    ("at_floor", "whether it is there and the floor of the arithmetic stopped it before"),
 )
 
 
@@ -166,13 +177,16 @@ def _write_rows(file: Any, rows: Sequence[Tracked]) -> None:
         table = _padded([getattr(row, name) for row in rows])
         unit = "loss / parameter^2"
         axes.add_series(file, name, table, [checkpoint, pair], long_name=long_name, units=unit)
-    met = _padded([row.converged.astype(np.float64) for row in rows]) == 1
+    for name, long_name in _FLAGS:
+        flags = _padded([getattr(row, name).astype(np.float64) for row in rows]) == 1
+        axes.add_series(file, name, flags, [checkpoint, pair], long_name=long_name)
+    complete = np.array([row.complete for row in rows], dtype=np.bool_)
     axes.add_series(
-        file,
-        "converged",
-        met,
-        [checkpoint, pair],
-        long_name="whether the pair is there and met the tolerance",
+        file, "complete", complete, [checkpoint], long_name="whether its list is proved complete"
+    )
+    ranks = np.array([row.proved_rank for row in rows], dtype=np.int64)
+    axes.add_series(
+        file, "proved_rank", ranks, [checkpoint], long_name="values of its list that are proved"
     )
     angle = axes.add_axis(file, "angle", max((len(row.cosines) for row in rows), default=0))
     cosines = _padded([row.cosines for row in rows])
@@ -194,21 +208,47 @@ def _read_rows(file: Any) -> tuple[Tracked, ...]:
         file[name][...] for name in ("eigenvalues", "eigenvalue_errors", "converged", "cosines")
     )
     hvps = file["hvps"][...]
+    earlier = is_earlier(file)
+    if earlier:  # what its probes said was not proved
+        at_floor = _floor_told_apart(file, met)
+        met = met & ~at_floor
+        complete = ranks = np.zeros(len(names), dtype=np.int64)
+    else:
+        at_floor, complete, ranks = (
+            file[name][...] for name in ("at_floor", "complete", "proved_rank")
+        )
 
     def row(i: int) -> Tracked:
         there = ~np.isnan(values[i])
         return Tracked(
             name=names[i],
-            outcome=Outcome(outcomes[i]),
+            outcome=_outcome(outcomes[i], stopped=earlier and bool(at_floor[i].any())),
             hvps=int(hvps[i]),
             eigenvalues=values[i][there],
             eigenvalue_errors=errors[i][there],
             converged=met[i][there].astype(np.bool_),
+            at_floor=at_floor[i][there].astype(np.bool_),
+            complete=bool(complete[i]),
+            proved_rank=int(ranks[i]),
             cosines=cosines[i][~np.isnan(cosines[i])],
             **{field: found[i] for field, found in series.items()},
         )
 
     return tuple(row(i) for i in range(len(names)))
+
+
+def _floor_told_apart(file: Any, met: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of the first schema, in which the floor of the arithmetic counted as the tolerance."""
+    if file.attrs["accuracy"] != "values":  # judged by residuals, which a summary does not have
+        return np.zeros_like(met)
+    allowed = float(file.attrs["tol"]) * np.abs(file["eigenvalues"][...])
+    above: NDArray[np.bool_] = file["eigenvalue_errors"][...] > allowed
+    return met & above
+
+
+def _outcome(word: str, *, stopped: bool) -> Outcome:
+    outcome = Outcome(word)
+    return Outcome.FLOOR if stopped and outcome is Outcome.CONVERGED else outcome
 
 
 def _texts(texts: Sequence[str]) -> NDArray[Any]:

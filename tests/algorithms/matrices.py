@@ -19,11 +19,17 @@ EPS32 = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """An operator, its matrix, and its exact eigenvalues in the order of results."""
+    """An operator, its matrix, and its exact eigenvalues in rising order."""
 
     operator: FunctionOperator
     matrix: Tensor
     eigenvalues: FloatArray
+
+    @property
+    def reference(self) -> FunctionOperator:
+        """The same matrix, multiplied in float64."""
+        double = self.matrix.double()
+        return FunctionOperator(lambda v: double @ v, self.operator.size)
 
     def truth(self, which: Which, k: int) -> FloatArray:
         return self.eigenvalues[wanted(self.eigenvalues, which, k)]

@@ -15,11 +15,11 @@ from curvtool.algorithms.deflation import deflated, nothing_deflated
 from curvtool.algorithms.estimation import EstimateProgress, TraceSettings
 from curvtool.algorithms.exact import exact_trace
 from curvtool.algorithms.hutchinson import LEAST_DEGREES, hutchinson
-from curvtool.algorithms.probes import Kind
 from curvtool.algorithms.sampling import Passes
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import BudgetExhausted, Counted, FunctionOperator
 from curvtool.operators.hessian import HessianOperator
+from curvtool.random_vectors.streams import Kind
 from curvtool.results import Outcome
 from tests.algorithms.matrices import EPS64, diagonal, rotated
 from tests.algorithms.sums import (
@@ -224,7 +224,8 @@ def test_a_lanczos_of_its_own_pays_where_outliers_carry_the_variance() -> None:
     assert "Ritz vectors are taken out" in found.reason
     assert spent[True] < spent[False] / 5
     flat = rotated(np.linspace(-1, 1.2, 300), seed=0)
-    found = hutchinson(flat.operator, replace(SETTINGS, max_hvps=400))
+    # Under 6 of 40 seeds, 0 among them, the pilot is enough, and nothing needs to be decided.
+    found = hutchinson(flat.operator, replace(SETTINGS, max_hvps=400, seed=1))
     assert found.deflated == 0
     assert "Nothing is deflated" in found.reason
 

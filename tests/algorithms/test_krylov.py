@@ -10,11 +10,12 @@ from curvtool.algorithms.krylov import KrylovDecomposition
 from curvtool.algorithms.ritz import wanted
 from curvtool.errors import CurvtoolError
 from curvtool.operators.base import Counted, FunctionOperator
+from curvtool.random_vectors.purposes import Purpose
 from tests.algorithms.matrices import EPS64, diagonal, network_like, rotated
 
 
 def _start(krylov: KrylovDecomposition, stream: int) -> bool:
-    start = krylov.space.orthonormal_start(krylov.rows, seed=0, stream=stream)
+    start = krylov.space.orthonormal_start(krylov.rows, Purpose.SOLVE_START, stream, seed=0)
     return start is not None and krylov.inject(start)
 
 

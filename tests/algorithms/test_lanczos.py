@@ -200,14 +200,15 @@ def test_full_certification_recomputes_every_pair() -> None:
     _assert_holds(pairs, known.truth("LM", 5))
 
 
-@pytest.mark.parametrize("max_hvps", [3, 21, 30, 49, 55, 68, 69])
-def test_full_certification_is_paid_before_the_limit(max_hvps: int) -> None:
+def test_full_certification_is_paid_before_the_limit() -> None:
     known = rotated(network_like(300, seed=0), seed=0)
-    settings = _settings(20, 300, certify_fully=True, max_hvps=max_hvps)
-    pairs = lanczos(known.operator, settings)
-    assert pairs.hvps <= max_hvps
-    assert pairs.certification is Certification.FULL
-    assert pairs.outcome is (Outcome.CONVERGED if max_hvps >= 69 else Outcome.MAX_HVPS)
+    settings = _settings(20, 300, certify_fully=True)
+    enough = lanczos(known.operator, settings).hvps
+    for max_hvps in (3, 21, 30, 49, 55, enough - 1, enough):
+        pairs = lanczos(known.operator, replace(settings, max_hvps=max_hvps))
+        assert pairs.hvps <= max_hvps
+        assert pairs.certification is Certification.FULL
+        assert pairs.outcome is (Outcome.MAX_HVPS if max_hvps < enough else Outcome.CONVERGED)
 
 
 def test_eigenvectors_are_right_where_the_products_end_on_a_missing_copy() -> None:
@@ -294,7 +295,7 @@ def test_a_noisy_operator_keeps_the_limit_of_products(certify_fully: bool) -> No
         assert pairs.certification is not Certification.NONE
 
 
-@pytest.mark.parametrize("size", [1.5e-3, 1.8e-3, 2.2e-3])
+@pytest.mark.parametrize("size", [1.8e-3, 2e-3, 2.2e-3])
 def test_a_certification_that_fails_on_a_full_basis_sends_the_solve_on(size: float) -> None:
     """The products that certify are off, by so little that more steps make up for it."""
     known = rotated(np.linspace(-1, 3, 200), seed=0)

@@ -60,23 +60,26 @@ def test_off_a_terminal_lines_are_plain_and_fit_80_columns(solved: tuple[Path, E
     assert max(map(len, ended.out.splitlines())) <= 80
 
 
+_JSON = ("config", "problem", "plan", "preflight", "environment", "completeness", "digests")
+
+
 def test_the_file_holds_what_the_schema_says(solved: tuple[Path, Ended]) -> None:
     folder, _ = solved
     with h5py.File(folder / FILE) as file:
-        assert file.attrs["schema"] == "curvtool/1"
+        assert file.attrs["schema"] == "curvtool/2"
         assert file.attrs["kind"] == "spectrum"
         assert file.attrs["outcome"] == "converged"
         assert file.attrs["hvps"] > 0
         assert file.attrs["seconds"] > 0
         for name in ("curvtool_version", "created"):
             assert file.attrs[name]
-        for name in ("config", "problem", "plan", "preflight", "environment"):
+        for name in _JSON:
             assert isinstance(json.loads(file.attrs[name]), dict)
         environment = json.loads(file.attrs["environment"])
         assert len(environment["checkpoint_sha256"]) == 64
         assert len(environment["data_sha256"]) == 64
         values = file["eigenvalues"][...]
-        for name in ("eigenvalues", "residual_norms", "eigenvalue_errors", "converged"):
+        for name in ("eigenvalues", "residual_norms", "eigenvalue_errors", "converged", "at_floor"):
             assert file[name].shape == (2,)
             assert file[name].dims[0][0].name == "/pair"
         assert "eigenvectors" not in file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import lru_cache
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from curvtool.operators.ways.registry import WAYS
 from curvtool.operators.ways.reverse import graph_bytes
 from curvtool.operators.ways.traced import traced_forward
 from curvtool.operators.workers import Workers
-from tests.conformance import LAWS, Law
+from tests.conformance import LAWS
 from tests.objectives import CASES, normal, truth
 
 Made = tuple[SymmetricOperator, Tensor]
@@ -129,12 +128,9 @@ OPERATORS = {
 }
 
 
-@lru_cache
-def made(name: str) -> Made:
-    return OPERATORS[name]()
-
-
 @pytest.mark.parametrize("name", OPERATORS)
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_every_operator_obeys_every_law(name: str, law: Law) -> None:
-    law(*made(name))
+def test_every_operator_obeys_every_law(name: str, subtests: pytest.Subtests) -> None:
+    operator, A_PP = OPERATORS[name]()
+    for law in LAWS:
+        with subtests.test(law.__name__):
+            law(operator, A_PP)

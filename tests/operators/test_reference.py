@@ -33,13 +33,10 @@ def test_float32_and_float64_problems_have_the_same_reference(name: str) -> None
     rows = torch.eye(exact.size, dtype=torch.float64)
     # Sums over examples in another order: batches are halved.
     assert _apart(reference.matmat(rows), H_PP) <= 1e3 * EPS
-    # Parameters and data that float32 holds exactly, in float32 and in float64.
-    for p in double.module.parameters():
-        p.data = p.data.float().double()
-    single = double.of_batches([double.batch(i) for i in double.active], dtype=torch.float32)
-    twin = single.of_batches([single.batch(i) for i in single.active], dtype=torch.float64)
-    truth = dense_product(HessianOperator(twin).matvec, twin.size)
-    assert _apart(ReferenceHessian(single, way="retained-graph").matmat(rows), truth) <= 1e3 * EPS
+    # Of a float32 problem it has the digits that weights and data came with.
+    given = [double.batch(i) for i in double.active]
+    single = double.of_batches(given, dtype=torch.float32)
+    assert _apart(ReferenceHessian(single, way="retained-graph").matmat(rows), H_PP) <= 1e3 * EPS
 
 
 @pytest.mark.parametrize("way", ["retained-graph", "forward-over-reverse"])

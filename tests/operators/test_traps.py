@@ -1,4 +1,9 @@
-"""The right product or a refusal, never a wrong number: every trap, made in every way."""
+"""The right product or a refusal, never a wrong number: every trap, made in two ways.
+
+One is that of the retained graph, whose derivatives most runs take; the other is forward over
+reverse, whose derivatives are others of torch. The other ways are made of the same derivatives, and
+`test_conformance.py` holds all ways equal: a few traps of every sort do for them.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +37,17 @@ NESTING = {
     "linearized": 1,
     "reverse-over-forward": 2,
 }
+OF_ALL_TRAPS = ("retained-graph", "forward-over-reverse")
 # A compilation takes 10 s, and tracing forward mode 1 s: their derivatives are those of the
 # retained graph and of forward over reverse, recorded. (`linearized` was right on the whole table.)
-TESTED = [name for name in WAYS if name not in {"compiled", "linearized"}]
+OF_A_FEW = [name for name in WAYS if name not in {"compiled", "linearized", *OF_ALL_TRAPS}]
+# What is right in all nestings, in two, in one, and in none.
+A_FEW = (
+    *("sdpa masked", "lstm", "weight norm", "cross_entropy"),
+    *("layer_norm", "encoder layer", "huber"),
+    *("cdist", "old function"),
+    *("once_differentiable", "embedding with padding", "sdpa on a fused kernel"),
+)
 IN_DOUBLE = (
     *("lstm", "layer_norm", "weight norm", "torch._weight_norm", "gradient in forward", "mse"),
     *("cdist", "logcumsumexp", "scatter_reduce prod", "once_differentiable", "old function"),
@@ -65,8 +78,8 @@ def hold(name: str, way: str, dtype: torch.dtype) -> None:
     operator, noise = found
     if WAYS[way].exact:
         # Networks this small round by some ten eps, an order more where a layer cancels, and
-        # logcumsumexp in float64 by 6,000.
-        assert noise <= 1e4 * torch.finfo(dtype).eps
+        # logcumsumexp in float64 by 6,000 or 13,000, as the vector has it.
+        assert noise <= 2e4 * torch.finfo(dtype).eps
     V_2P, HV_2P = differences(name)
     for v_P, Hv_P in zip(V_2P, HV_2P, strict=True):
         off = operator.matvec(v_P.to(dtype)).double() - Hv_P
@@ -76,10 +89,20 @@ def hold(name: str, way: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.utils.checkpoint:UserWarning")
-@pytest.mark.parametrize("way", TESTED)
+@pytest.mark.parametrize("way", OF_ALL_TRAPS)
 @pytest.mark.parametrize("name", TRAPS)
 def test_the_right_product_or_a_refusal(name: str, way: str) -> None:
     hold(name, way, torch.float32)
+
+
+@pytest.mark.parametrize("way", OF_A_FEW)
+@pytest.mark.parametrize("name", A_FEW)
+def test_the_same_in_the_other_ways(name: str, way: str) -> None:
+    hold(name, way, torch.float32)
+
+
+def test_the_few_are_of_every_sort() -> None:
+    assert {TRAPS[name].expected for name in A_FEW} == {t.expected for t in TRAPS.values()}
 
 
 @pytest.mark.parametrize("name", TRACED)
@@ -113,5 +136,5 @@ def test_flex_attention_is_refused_or_right() -> None:
     from torch.nn.attention.flex_attention import flex_attention
 
     trap = around("   ", lambda x: flex_attention(x, x, x.tanh()), (1, 16, 16), 256)
-    for way in TESTED:
+    for way in (*OF_ALL_TRAPS, *OF_A_FEW):
         outcome(trap, way, torch.float32)

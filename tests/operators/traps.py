@@ -1,7 +1,8 @@
 """The operations whose derivatives PyTorch has wrong, or not at all, each in a tiny network.
 
 One letter for each of three nestings says what the tool has to do: "+" to give the right product,
-"-" to refuse. They are reverse over reverse, forward over reverse and reverse over forward.
+"-" to refuse. They are reverse over reverse, forward over reverse and reverse over forward. (The
+third was held for all traps once, with torch 2.14; `test_traps.py` holds it for a few.)
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def test_the_leading_eigenvalues_are_those_of_an_independent_product(
     case: Case, root: Path
 ) -> None:
     told = asked(case, root, "spectrum", case.examples, "-k", "10")
-    assert told["all_converged"]
-    assert told["completeness"] == "probed"
+    assert told["met_tolerance"] + told["stopped_at_floor"] == 10
+    assert told["completeness"]["probability"] >= 0.999  # a probe was made
     model, values = case.model(root), chosen(case, root, case.examples)
     mean = case.loss(model, values)
     assert told["problem"]["num_examples"] == case.examples

@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from curvtool.results import (
+    WHOLE_MATRIX,
     BlockSpectra,
+    Completeness,
     DensityRun,
     DiagRun,
+    EndProof,
     Outcome,
     SpectralFunction,
     SpectrumBlocksRun,
     TraceRun,
+    unproved,
 )
 from tests import estimates, runs
 
@@ -28,6 +32,7 @@ FINITE = st.floats(-1e280, 1e280)
 FIGURES = FINITE | st.sampled_from([np.nan, np.inf, -np.inf])
 ERRORS = st.floats(0, 1e280) | st.just(np.inf)
 OUTCOMES = st.sampled_from(Outcome)
+STATES = ("met", "floor", "open")  # what may have become of a pair
 
 
 def arrays(size: int, values: st.SearchStrategy[float]) -> st.SearchStrategy[NDArray[np.float64]]:
@@ -81,31 +86,37 @@ FUNCTIONS = st.builds(
     name=FOREIGN,
     parameter=st.none() | st.floats(),
     value=st.none() | st.floats(),
-    stderr=st.none() | ERRORS,
+    interval=st.none() | st.tuples(st.floats(), st.floats()),
     detail=FOREIGN,
 )
 
 
 @st.composite
 def any_density(draw: st.DrawFn, layer: str = "") -> Any:
-    n, m, g = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 4))
+    n, m, g, t = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(0, 4)), 3
+    counts = st.floats(0, 1e10)
+    levels = np.sort(draw(arrays(t, st.floats(0, 1e9))))
+    proved = draw(st.booleans())
     return estimates.density(
         nodes=draw(arrays(n * m, FINITE | st.just(np.nan))).reshape(n, m),
         weights=draw(arrays(n * m, st.floats(0, 1))).reshape(n, m),
+        deflated=draw(st.lists(FINITE, max_size=3).map(np.array)),
         grid=np.sort(draw(arrays(g, st.floats(-1e3, 1e3)))),
         density=draw(arrays(g, st.floats(0, 1e9))),
-        density_stderr=draw(arrays(g, st.floats(0, 1e9) | st.just(np.nan))),
         sigma=draw(st.floats(0, 1e3)),
         size=draw(st.integers(1, 2**50)),
-        tau=draw(ERRORS),
-        negative_mass=draw(st.floats(0, 1)),
-        negative_mass_stderr=draw(ERRORS | st.just(np.nan)),
+        ends=(draw(FIGURES), draw(FIGURES)),
+        zero_band=draw(ERRORS),
+        count_interval=draw(arrays(8, counts)).reshape(4, 2) if proved else None,
+        levels=levels,
+        beyond_interval=draw(arrays(4 * t, counts)).reshape(2, t, 2),
         functions=draw(st.lists(FUNCTIONS, max_size=3)),
+        confidence=draw(st.floats(0, 1)),
+        method=draw(st.sampled_from(["probes", "dense"])),
         outliers=draw(st.lists(FINITE, max_size=3).map(np.array)),
         reorthogonalized=draw(st.booleans()),
         outcome=draw(OUTCOMES),
         layer=layer,
-        **({"probes": 2}),
     )
 
 
@@ -137,14 +148,52 @@ def any_diag(draw: st.DrawFn) -> DiagRun:
 
 
 @st.composite
+def any_proof(draw: st.DrawFn) -> Completeness:
+    """What may be proved of a list, or not."""
+    kinds = [None, WHOLE_MATRIX, unproved(draw(FOREIGN))]
+    if (found := draw(st.sampled_from(kinds))) is not None:
+        return found
+    complete = draw(st.booleans())
+    ends = draw(st.sampled_from(["upper", "lower", "upper and lower"]))
+    return Completeness(
+        complete=complete,
+        probability=draw(st.floats(0.9, 1)),
+        margin=draw(st.floats(0, 1)),
+        products=draw(st.integers(0, 10**6)),
+        found=draw(st.integers(0, 3)),
+        upper=draw(_any_end(all_of_it=complete)) if "upper" in ends else None,
+        lower=draw(_any_end(all_of_it=complete)) if "lower" in ends else None,
+    )
+
+
+@st.composite
+def _any_end(draw: st.DrawFn, *, all_of_it: bool) -> EndProof:
+    listed = draw(st.integers(0, 10**6))
+    return EndProof(
+        listed=listed,
+        proved_rank=listed if all_of_it else draw(st.integers(0, listed)),
+        nothing_beyond=draw(st.none() | FINITE),
+        unseen=draw(st.floats(0, 1)),
+    )
+
+
+@st.composite
 def any_blocks(draw: st.DrawFn) -> SpectrumBlocksRun:
     names = draw(st.lists(FOREIGN, max_size=4))
     pairs = []
     for _ in names:
         values = draw(st.lists(FINITE, max_size=4))
         errors = [draw(ERRORS) for _ in values]
-        unconverged = [i for i in range(len(values)) if draw(st.booleans())]
-        pairs.append(runs.pairs(values, errors=errors, unconverged=unconverged))
+        states = [draw(st.sampled_from(STATES)) for _ in values]
+        pairs.append(
+            runs.pairs(
+                values,
+                errors=errors,
+                unconverged=[i for i, state in enumerate(states) if state == "open"],
+                at_floor=[i for i, state in enumerate(states) if state == "floor"],
+                completeness=draw(any_proof()),
+            )
+        )
     sizes = [draw(st.integers(1, 2**50)) for _ in names]
     return estimates.blocks_run(BlockSpectra(names=names, sizes=sizes, pairs=pairs))
 

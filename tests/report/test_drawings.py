@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from curvtool.report.bars import bar, bar_scale
-from curvtool.report.profile import profile, spark
+from curvtool.report.heights import beyond_picture
+from curvtool.report.spark import spark
 from curvtool.report.strip import legend, strip
 from curvtool.report.style import ASCII, UNICODE, Glyphs, Page
 from tests import estimates
@@ -98,49 +99,72 @@ def test_the_legend_names_only_what_is_drawn() -> None:
     assert "several" in legend(np.ones(2), np.ones(2, bool), 80, UNICODE).plain
 
 
-def heights(lines: list[Text], glyphs: Glyphs) -> list[int]:
-    """Filled eighths of every column of a picture."""
+def heights(lines: list[Text], glyphs: Glyphs) -> list[list[tuple[int, int]]]:
+    """Of every column of each side, from left: filled eighths, and eighths with the band."""
     rows = [line.plain for line in lines if line.plain[5:6] in {glyphs.origin, glyphs.upright}]
     wide = max(map(len, rows))
     cells = [row[6:].ljust(wide - 6) for row in rows]
-    return [sum(max(glyphs.levels.find(row[at]), 0) for row in cells) for at in range(wide - 6)]
+    found = []
+    for at in range(wide - 6):
+        column = [row[at] for row in cells]
+        solid = sum(max(glyphs.levels.find(cell), 0) for cell in column)
+        found.append((solid, sum(cell != " " for cell in column)))
+    return [found]
 
 
-@given(st.integers(40, 118), st.integers(0, 9), st.sampled_from([100, 10**4, 10**8]))
+@given(st.integers(40, 118), st.integers(0, 5), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_the_picture_is_as_ordered_as_the_density(width: int, seed: int, size: int) -> None:
-    found = estimates.density(seed=seed, size=size, density_stderr=np.full(800, np.nan))
-    drawn = heights(profile(found, Page(width=width)), UNICODE)
-    cells = width - 6
-    # Means over each cell: of 100 points, evenly in it.
-    points = (np.arange(100 * cells) + 0.5) / (100 * cells)
-    places = found.grid[0] + points * (found.grid[-1] - found.grid[0])
-    means = np.interp(places, found.grid, found.density).reshape(cells, 100).mean(1)
-    clear = means > means.max() / 10
-    assert min(np.array(drawn + [0] * cells)[:cells][clear]) > 0
-    # A cell of 30 times the density of another is drawn at least as high.
-    for i, j in zip(*np.nonzero(means[:, None] > 30 * means[None, :]), strict=True):
-        assert (drawn + [0] * cells)[i] >= (drawn + [0] * cells)[j]
+def test_the_picture_falls_away_from_zero_and_holds_the_counts(
+    width: int, seed: int, unicode: bool
+) -> None:
+    found = estimates.density(seed=seed)
+    page = Page(width=width, unicode=unicode)
+    [columns] = heights(beyond_picture(found, page), page.glyphs)
+    zero = (width - 6 - 1) // 2
+    right = columns[zero + 1 :]
+    assert right
+    for solid in ([c[0] for c in right], [c[1] for c in right]):
+        assert solid == sorted(solid, reverse=True)
+    # One eigenvalue, the largest, is seen at the end; the band is open near zero alone.
+    assert right[-1][0] >= 1
+    assert right[0][1] * 8 > right[0][0]
+
+
+def test_a_spectrum_of_one_sign_has_the_whole_width() -> None:
+    found = estimates.density()
+    beyond = found.beyond_interval.copy()
+    beyond[0] = 0
+    drawn = beyond_picture(estimates.density(beyond_interval=beyond), Page(width=80))
+    labels = drawn[-2].plain
+    assert labels[6] == "0"
+    assert not any(label.startswith("-") for label in labels.split())
+
+
+def test_what_was_taken_out_stands_over_its_place_on_the_axis() -> None:
+    values = np.array([1.0, -1.0])
+    found = estimates.density(deflated=values, deflated_errors=np.zeros(2))
+    lines = [line.plain for line in beyond_picture(found, Page(width=76))]
+    axis = next(line for line in lines if UNICODE.zero in line)
+    marks = [at for at, cell in enumerate(lines[0]) if cell == UNICODE.pointer]
+    ticks = [at for at, cell in enumerate(axis) if cell == UNICODE.tick]
+    assert len(marks) == 2
+    assert set(marks) <= set(ticks)  # powers of ten are labelled
+
+
+@pytest.mark.parametrize("levels", [[], [1.0], [0.0, 1.0, 2.0], [1.0, 1.0, 1.0]])
+def test_counts_without_extent_have_no_picture(levels: list[float]) -> None:
+    t = len(levels)
+    found = estimates.density(levels=np.array(levels), beyond_interval=np.ones((2, t, 2)))
+    assert beyond_picture(found, Page(width=60)) == []
 
 
 def test_less_than_a_tenth_of_an_eigenvalue_is_not_drawn() -> None:
     grid = np.linspace(-1, 1, 201)
     one = np.where(grid > 0, 0.02, 0.5) / 1000 / 0.1  # of 1000 eigenvalues, in a cell of 20
-    found = estimates.density(size=1000, grid=grid, density=one, density_stderr=0 * one, sigma=0.0)
+    found = estimates.density(size=1000, grid=grid, density=one, sigma=0.0)
     drawn = spark(found, 20, UNICODE).plain
     assert drawn[:10].strip()
     assert not drawn[11:].strip()
-
-
-def test_the_band_reaches_from_the_density_less_its_error_to_more() -> None:
-    grid = np.linspace(-1, 1, 201)
-    flat = np.ones_like(grid)
-    found = estimates.density(size=10**6, grid=grid, density=flat, density_stderr=0.999 * flat)
-    lines = profile(found, Page(width=60))
-    assert any(UNICODE.band in line.plain for line in lines[:-1])
-    assert "less its standard error" in lines[-1].plain
-    sure = estimates.density(size=10**6, grid=grid, density=flat, density_stderr=0 * flat)
-    assert not any(UNICODE.band in line.plain for line in profile(sure, Page(width=60)))
 
 
 @given(st.integers(1, 60), st.booleans())
@@ -153,18 +177,6 @@ def test_a_spark_takes_all_its_cells(width: int, unicode: bool) -> None:
 
 
 @pytest.mark.parametrize("grid", [[], [1.0], [2.0, 2.0], [0.0, np.nan]])
-def test_a_density_without_extent_has_no_picture(grid: list[float]) -> None:
-    points = np.array(grid)
-    found = estimates.density(
-        grid=points, density=np.ones(len(grid)), density_stderr=np.ones(len(grid))
-    )
-    assert profile(found, Page(width=60)) == []
+def test_a_density_without_extent_has_no_spark(grid: list[float]) -> None:
+    found = estimates.density(grid=np.array(grid), density=np.ones(len(grid)))
     assert spark(found, 5, UNICODE).plain == " " * 5
-
-
-def test_an_eigenvalue_of_a_spectrum_run_stands_over_its_place_on_the_axis() -> None:
-    found = estimates.density(outliers=np.array([0.0, 10.0]))
-    lines = [line.plain for line in profile(found, Page(width=76))]
-    axis = next(line for line in lines if UNICODE.zero in line)
-    assert lines[0].index(UNICODE.pointer) == axis.index(UNICODE.zero)
-    assert lines[0].rindex(UNICODE.pointer) == axis.rindex(UNICODE.tick)

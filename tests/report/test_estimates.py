@@ -28,6 +28,7 @@ from curvtool.results import (
     Outcome,
     SpectrumBlocksRun,
     TraceRun,
+    unproved,
 )
 from curvtool.storage.density import write_density
 from curvtool.storage.diag import write_diag
@@ -222,8 +223,8 @@ def test_how_the_arithmetic_is_known_is_said(samples: int | None, words: tuple[s
 
 def test_the_floor_of_the_arithmetic_is_named() -> None:
     for run in (
-        estimates.trace_run(estimates.trace(outcome=Outcome.STAGNATED)),
-        estimates.diag_run(estimates.diagonal(outcome=Outcome.STAGNATED)),
+        estimates.trace_run(estimates.trace(outcome=Outcome.FLOOR)),
+        estimates.diag_run(estimates.diagonal(outcome=Outcome.FLOOR)),
     ):
         report = " ".join(render(run).split())
         assert "topped at the floor of the arithmetic before" in report
@@ -255,53 +256,94 @@ def test_a_trace_whose_interval_holds_zero_has_no_sign() -> None:
 def test_a_density_says_what_matters() -> None:
     report = render(RUNS["density"], width=100)
     for words in (
-        "6 probes of 60 steps · all done",
-        "share of the eigenvalues per unit, log scale",
-        "density less its standard error",
-        "▼ of a spectrum run",
-        "The Krylov bases were kept orthogonal",
-        "Sigma 0.128 of the Gaussians is a choice of display",
-        "H is not positive semi-definite",
+        "12 taken out · 4 probes of 40 steps · all done",
+        "sign undetermined",
+        "How many lie beyond",
+        "▼ taken out, or of a spectrum run",
+        "each interval holds with its own probability",
+        "sum log(l + a) has no meaning here",
+        "215: deflate 55, probe 160",
     ):
         assert words in report
-    assert re.search(r"effective dimension, a = 0\.1 +182 ± 7", report)
+    assert re.search(r"trace +between 1,255 and 1,349 +sum l", report)
     assert re.search(r"log-determinant, a = 0\.1 +–", report)
+    assert "Known within a factor only: effective dimension, a = 0.1" in report
 
 
-def test_shares_of_the_spectrum_sum_to_all() -> None:
+@pytest.mark.parametrize("name", ["density", "density by layer"])
+@pytest.mark.parametrize("verbose", [False, True])
+def test_no_figure_of_a_density_has_a_symmetric_error(name: str, verbose: bool) -> None:
+    report = render(RUNS[name], plain=True, verbose=verbose)
+    figures, _, _ = report.partition("How it was computed")
+    assert set(re.findall(r"(\S*) ?±", figures)) <= {"within"}  # of the zero band alone
+
+
+@given(st.floats(-1e12, 1e12), st.floats(0, 1e12))
+def test_printed_limits_hold_what_they_were_made_of(low: float, width: float) -> None:
+    function = dataclasses.replace(estimates.FUNCTIONS[0], interval=(low, low + width), value=low)
+    found = estimates.density(functions=[function], ends=(low, low + width))
+    report = render(estimates.density_run(found), plain=True)
+    if low + width > low:
+        printed = re.search(r"trace +between (\S+) and (\S+)", report)
+        assert printed
+        least, most = (float(text.replace(",", "")) for text in printed.groups())
+        assert least <= low <= low + width <= most
+    ends = re.search(r"all eigenvalues between (\S+) and (\S+)", report)
+    assert ends
+    assert float(ends[1]) <= low <= low + width <= float(ends[2])
+
+
+def test_counts_are_three_with_the_band() -> None:
+    found = RUNS["density"].estimates[0]
     report = render(RUNS["density"], plain=True)
-    shares = re.findall(r"^  (?:below|near|above)[^±]* ([\d.]+) +±", report, re.M)
-    assert len(shares) == 3
-    assert sum(map(float, shares)) == pytest.approx(100, abs=0.2)
+    rows = re.findall(r"^  (?:below -|within ±|above )(\S+) +(?:between )?([\d,]+)", report, re.M)
+    assert [float(t) for t, _ in rows] == pytest.approx([found.zero_band] * 3, rel=1e-3)
+    assert [int(low.replace(",", "")) for _, low in rows] == found.count_interval[:3, 0].tolist()
+
+
+def test_a_density_of_an_earlier_version_is_marked() -> None:
+    report = render(estimates.density_run(estimates.of_an_earlier_version()))
+    said = " ".join(report.split())
+    assert "1301 (not proved)" in said
+    assert "of an earlier version: not proved" in said
+    assert "counts of this file's version were not proved" in said
+    assert "between 1" not in said
+    assert "How many lie beyond" not in said
+    layers = [estimates.of_an_earlier_version(layer=name) for name in ("a", "b")]
+    said = " ".join(render(estimates.density_run(*layers)).split())
+    assert "intervals of densities were not proved" in said
 
 
 def test_a_density_without_orthogonal_bases_is_told_so() -> None:
     report = render(estimates.density_run(estimates.density(reorthogonalized=False)))
     assert "were NOT kept orthogonal" in report
-    assert "2 to 10 times larger" in " ".join(report.split())
+    assert "intervals hold, and are wider" in " ".join(report.split())
 
 
-def test_one_probe_has_no_error_and_no_band() -> None:
-    report = render(estimates.density_run(estimates.density(probes=1)))
-    assert "One probe only" in report
-    assert re.search(r"near zero .* ± \?", report)
-    assert "░" not in report
-    assert "standard error   " not in report
+def test_a_matrix_that_was_written_out_has_no_probes() -> None:
+    nothing = np.zeros(0)
+    found = estimates.density(
+        method="dense", deflated=nothing, deflated_errors=nothing, functions=estimates.FUNCTIONS[:2]
+    )
+    report = render(estimates.density_run(found))
+    assert "all 11,173,962 computed" in report
+    assert "robes" not in report.partition("How it was computed")[0]
+    assert "✓ Every eigenvalue was computed" in report
 
 
-def test_an_eigenvalue_beyond_the_axis_is_counted() -> None:
-    report = render(estimates.density_run(estimates.density(outliers=np.array([5.0, 99.0]))))
-    assert "1 of them beyond the axis" in report
-    assert report.count("▼") == 2  # one in the picture, one in its legend
+def test_fewer_pairs_than_asked_are_told() -> None:
+    config = {**dict(estimates.density_run().config), "deflate": 20}
+    report = render(estimates.density_run(config=config))
+    assert "12 of 20 pairs were sharp enough" in report
 
 
 def test_each_layer_has_a_row_with_its_ends_and_its_shape() -> None:
     report = render(RUNS["density by layer"], width=100)
     for found in RUNS["density by layer"].estimates:
         [row] = [line for line in report.splitlines() if f"✓ {found.layer} " in line]
-        assert f"{found.nodes.min():.3g}" in row
-        assert f"{found.nodes.max():.3g}" in row
-        assert "█" in row
+        low, high = found.count_interval[2]
+        assert f"{low:,.0f} to {high:,.0f}" in row
+        assert re.search(r" -?\d\S* +-?\d\S* +\S*█", row)
 
 
 def test_quantiles_stay_where_there_is_room() -> None:
@@ -343,6 +385,39 @@ def test_spectra_by_layer_name_the_open_block() -> None:
     )
 
 
+def test_a_layer_at_the_floor_is_no_failure_and_no_success() -> None:
+    layers = list(estimates.blocks().pairs)
+    layers[2] = runs.pairs(runs.spectrum(5, seed=2), at_floor=[3, 4])
+    found = BlockSpectra(names=estimates.LAYERS, sizes=estimates.SIZES, pairs=layers)
+    report = render(estimates.blocks_run(found), width=100)
+    assert re.search(r"≈ layer1\.0\.conv2 .* 3/5 +all +at the limit", report)
+    words = " ".join(report.split())
+    assert "28 met the tolerance, 2 stopped at float32's limit (± " in words
+    assert "≈ Every pair met the tolerance or stopped at the floor of the arithmetic, in" in report
+    assert not found.converged
+    for word in ("all converged", "NOT", "✗"):
+        assert word not in report
+
+
+def test_layers_that_are_not_proved_are_counted_and_told() -> None:
+    layers = list(estimates.blocks().pairs)
+    layers[1] = runs.pairs(
+        layers[1].eigenvalues, completeness=runs.proved(layers[1].eigenvalues, all_of_it=False)
+    )
+    layers[2] = runs.pairs(layers[2].eigenvalues, completeness=unproved("no probe was made"))
+    found = BlockSpectra(names=estimates.LAYERS, sizes=estimates.SIZES, pairs=layers)
+    said = "Complete in 4 of 6 layers, each with probability 99.9 %; proved in part in 1; nothing"
+    assert said in " ".join(render(estimates.blocks_run(found)).split())
+    listed = " ".join(render(estimates.blocks_run(found), verbose=True).split())
+    assert "Nothing is proved: no probe was made" in listed
+    assert (
+        "Upper end, rank 1 of 4: at most 1 eigenvalue exceeds 0.07194, and it is listed" in listed
+    )
+    wide = render(estimates.blocks_run(found), width=120)
+    assert re.search(r"✓ layer1\.0\.conv1 .* 5/5 +1/5 ", wide)
+    assert re.search(r"✓ layer1\.0\.conv2 .* 5/5 +– ", wide)
+
+
 def test_of_smallest_eigenvalues_the_smallest_comes_first() -> None:
     pairs = [runs.pairs([-3.0, -1.0], which="SA"), runs.pairs([-2.0, 4.0], which="SA")]
     run = estimates.blocks_run(BlockSpectra(names=("a", "b"), sizes=(9, 9), pairs=pairs))
@@ -365,14 +440,24 @@ def test_json_holds_every_figure_but_the_long_vectors() -> None:
     assert trace["layers"] == list(estimates.LAYERS)
     assert "samples" not in trace
     density = density_json(RUNS["density"])
-    assert len(density["estimates"][0]["nodes"]) == 6
-    assert density["estimates"][0]["functions"][1]["value"] is None
+    assert len(density["estimates"][0]["nodes"]) == 4
+    [estimate] = density["estimates"]
+    assert estimate["functions"][3]["value"] is None
+    assert estimate["functions"][0]["interval"] == [1255.2, 1349.0]
+    assert estimate["proved"] is True
+    assert set(estimate["counts"]) == {"negative", "undetermined", "positive", "rank"}
+    earlier = density_json(estimates.density_run(estimates.of_an_earlier_version()))
+    assert earlier["estimates"][0]["proved"] is False
+    assert earlier["estimates"][0]["counts"] is None
     diag = diag_json(RUNS["diag"])
     assert "diagonal" not in diag
     assert diag["layer_quantiles"][5][2] == 1.37e-3 * 0.3
     blocks = spectrum_layers_json(RUNS["spectra by layer"])
     assert [layer["layer"] for layer in blocks["layers"]] == list(estimates.LAYERS)
     assert blocks["all_converged"] is True
+    assert blocks["met_tolerance"] == 30
+    assert blocks["completeness_sentence"].startswith("Complete in 6 of 6 layers")
+    assert all(layer["completeness"]["complete"] for layer in blocks["layers"])
 
 
 def test_the_whole_ends_as_its_worst_block() -> None:
@@ -384,4 +469,4 @@ def test_the_whole_ends_as_its_worst_block() -> None:
     assert found.outcome is Outcome.INTERRUPTED
     assert dataclasses.replace(found, pairs=pairs[:1]).converged
     assert found.hvps == 3 * 214
-    assert found.hvps_by_stage == {"solve": 606, "certify": 6, "probe": 30}
+    assert found.hvps_by_stage == {"solve": 582, "certify": 24, "probe": 36}

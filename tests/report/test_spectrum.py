@@ -14,8 +14,9 @@ from rich.console import Console
 
 from curvtool.report.json import spectrum_json
 from curvtool.report.spectrum import spectrum_report
-from curvtool.results import Certification, Check, Completeness, Outcome, SpectrumRun
+from curvtool.results import Certification, Check, Outcome, SpectrumRun
 from tests import runs
+from tests.report.drawn import STATES, any_proof
 
 
 def render(
@@ -41,15 +42,20 @@ def any_run(draw: st.DrawFn) -> SpectrumRun:
     finite = st.floats(allow_nan=False, allow_infinity=False)
     values = draw(st.lists(finite, max_size=8))
     errors = [draw(st.floats(min_value=0)) for _ in values]
-    unconverged = [i for i in range(len(values)) if draw(st.booleans())]
-    pairs = runs.pairs(values, errors=errors, unconverged=unconverged)
+    states = [draw(st.sampled_from(STATES)) for _ in values]
+    pairs = runs.pairs(
+        values,
+        errors=errors,
+        unconverged=[i for i, state in enumerate(states) if state == "open"],
+        at_floor=[i for i, state in enumerate(states) if state == "floor"],
+    )
     # Names may hold box characters of their own; without them, any that appear are ours.
     foreign = st.characters().filter(lambda char: not "\u2500" <= char <= "\u259f")
     texts = st.text(foreign, max_size=70)
     pairs = dataclasses.replace(
         pairs,
         outcome=draw(st.sampled_from(Outcome)),
-        completeness=draw(st.sampled_from(Completeness)),
+        completeness=draw(any_proof()),
         certification=draw(st.sampled_from(Certification)),
         method=draw(texts),
         hvps_by_stage=draw(st.dictionaries(texts, st.integers(0, 10**9), max_size=3)),
@@ -95,20 +101,21 @@ def test_every_line_fits_and_holds_only_what_the_terminal_shows(
 
 @settings(max_examples=60)
 @given(any_run(), st.integers(60, 140), st.booleans())
-def test_a_row_says_not_converged_where_the_pair_is_not(
-    run: SpectrumRun, width: int, plain: bool
-) -> None:
+def test_a_row_says_what_became_of_the_pair(run: SpectrumRun, width: int, plain: bool) -> None:
     report = render(run, width=width, plain=plain)
-    said = {}
+    met, stopped = {}, {}
     for line in report.splitlines():
-        if match := re.match(r"  (?:[✓✗] )? *(\d+)  .*±", line):
-            said[int(match[1]) - 1] = "NOT CONVERGED" not in line
-    assert said == dict(enumerate(run.pairs.converged.tolist()))
+        if match := re.match(r"  (?:[✓≈✗] )? *(\d+)  .*±", line):
+            met[int(match[1]) - 1] = not re.search(r"NOT CONVERGED$|at the limit$", line)
+            stopped[int(match[1]) - 1] = line.endswith("at the limit")
+    assert met == dict(enumerate(run.pairs.converged.tolist()))
+    assert stopped == dict(enumerate(run.pairs.at_floor.tolist()))
 
 
-def test_rows_off_a_terminal_name_both_states() -> None:
-    run = runs.run(runs.pairs([12.8034, 9.1], errors=[2e-4, 0.4], unconverged=[1]))
-    report = render(run, plain=True)
+def test_rows_off_a_terminal_name_every_state() -> None:
+    pairs = runs.pairs([12.8034, 9.1, 8.0], errors=[2e-4, 0.4, 0.1], unconverged=[1], at_floor=[2])
+    report = render(runs.run(pairs), plain=True)
+    assert re.search(r"3 +8\.00* +± 0\.10* .* at the limit$", report, re.M)
     assert re.search(r"1 +12\.8034 ± 0\.0002 .* converged$", report, re.M)
     assert re.search(r"2 +9\.1 +± 0\.4 .* NOT CONVERGED$", report, re.M)
 
@@ -133,11 +140,12 @@ def test_the_report_says_what_matters() -> None:
         "20 eigenvalues, largest in magnitude",
         "all converged",
         "All requested pairs met the tolerance",
-        "a fresh random start found none missing",
-        "Residuals certified by fresh products of mixtures (99 %)",
+        "20 eigenvalues, largest in magnitude · complete",
+        "Complete: with probability 99.9 % the list holds the 20 eigenvalues of largest",
+        "Bounds from float64 products of random combinations (99.9 % for each value)",
         "retained-graph · float32 · cuda:0 · 466 ms per product",
         "61 of 98 graphs kept, 5.3 GiB",
-        "214: solve 202, certify 2, probe 10",
+        "214: solve 194, certify 8, probe 12",
         "2.14 products per second",
         "against float64 on the preflight batch",
     ):
@@ -153,14 +161,14 @@ def test_the_ending_says_how_it_ended(outcome: Outcome) -> None:
     assert f"✓ {words[0]}" not in report  # a pair is open, whatever it says
 
 
-def test_a_missing_eigenvalue_is_told_twice() -> None:
-    pairs = dataclasses.replace(
-        runs.pairs([2.0, 1.0], outcome=Outcome.INCOMPLETE), completeness=Completeness.MISSING
+def test_a_list_that_had_to_be_proved_and_was_not_ends_in_red() -> None:
+    values = np.array([3.0, 2.0, 1.0, 0.5])
+    pairs = runs.pairs(
+        values, outcome=Outcome.INCOMPLETE, completeness=runs.proved(values, all_of_it=False)
     )
-    report = render(runs.run(pairs))
-    assert "list INCOMPLETE" in report
-    assert "✗ Every pair met the tolerance, but" in report
-    assert Completeness.MISSING.sentence[1:] in report
+    words = " ".join(render(runs.run(pairs)).split())
+    assert "✗ The pairs are as exact as asked, but the list was not proved complete" in words
+    assert "proved to rank 1 of 4" in words
 
 
 def test_weight_decay_and_train_mode_are_told() -> None:
@@ -251,13 +259,42 @@ def test_json_has_null_for_what_is_not_finite() -> None:
     assert shown["config"] == {"x": None}
 
 
-def test_pairs_that_met_only_the_floor_of_the_arithmetic_are_counted() -> None:
-    pairs = runs.pairs([3.0, 2.0, -1.0])
-    small = dataclasses.replace(
-        pairs, eigenvalue_errors=np.abs(pairs.eigenvalues) * np.array([0.5, 2.0, 3.0]) * pairs.tol
-    )
-    report = render(dataclasses.replace(runs.run(), pairs=small))
-    assert "2 of them to the floor of the arithmetic only; float64 has more digits" in report
-    assert "floor of the arithmetic" not in render(
-        dataclasses.replace(runs.run(), pairs=dataclasses.replace(small, tol=1.0))
-    )
+AT_FLOOR = runs.pairs([3.0, 2.0, -1.0], errors=[2e-4, 9.9e-3, 9.2e-3], at_floor=[1, 2])
+
+
+def test_pairs_at_the_floor_are_counted_apart() -> None:
+    report = render(runs.run(AT_FLOOR))
+    words = " ".join(report.split())
+    said = "1 met the tolerance, 2 stopped at float32's limit (± 0.0099); --dtype float64 goes on"
+    assert said in words
+    assert "≈ Every pair met the tolerance or stopped at the floor of the arithmetic" in words
+    for word in ("all converged", "NOT CONVERGED", "✗", "All requested pairs met"):
+        assert word not in report
+
+
+def test_the_floor_of_float64_has_no_remedy() -> None:
+    words = " ".join(render(runs.run(AT_FLOOR, plan=runs.plan(dtype="float64"))).split())
+    assert "2 stopped at float64's limit (± 0.0099) " in words
+    assert "goes on" not in words
+
+
+def test_a_basis_in_bfloat16_is_named_as_the_limit() -> None:
+    words = " ".join(render(runs.run(AT_FLOOR, config={"basis_dtype": "bfloat16"})).split())
+    assert "stopped at the limit of a basis in bfloat16 (± 0.0099); --basis-dtype auto" in words
+
+
+def test_the_floor_fails_a_run_whose_tolerance_was_asked_for() -> None:
+    report = render(runs.run(AT_FLOOR, config={"tol_given": True}))
+    assert "✗ Every pair met the tolerance or stopped at the floor" in report
+    assert "The tolerance that was asked for lies below that floor" in report
+
+
+def test_json_tells_the_floor_apart() -> None:
+    shown = spectrum_json(runs.run(AT_FLOOR))
+    assert shown["converged"] == [True, False, False]
+    assert shown["at_floor"] == [False, True, True]
+    assert (shown["met_tolerance"], shown["stopped_at_floor"]) == (1, 2)
+    assert shown["largest_floor_error"] == 9.9e-3
+    assert shown["all_converged"] is False
+    assert shown["outcome"] == "floor"
+    assert spectrum_json(runs.run())["largest_floor_error"] is None

@@ -45,6 +45,9 @@ def any_row(draw: st.DrawFn) -> Tracked:
         eigenvalues=draw(arrays(k, FINITE)),
         eigenvalue_errors=draw(arrays(k, ERRORS)),
         converged=draw(arrays(k, st.sampled_from([0.0, 1.0]))).astype(np.bool_),
+        at_floor=draw(arrays(k, st.sampled_from([0.0, 1.0]))).astype(np.bool_),
+        complete=draw(st.booleans()),
+        proved_rank=draw(st.integers(0, 3)),
         started_from=draw(FOREIGN),
         compared_with=draw(FOREIGN),
         cosines=draw(arrays(draw(st.integers(0, 3)), st.floats(0, 1))),
@@ -105,7 +108,7 @@ def test_nothing_unconverged_passes_for_converged() -> None:
             name: line for line in report.splitlines() for name in re.findall(r"step_\d+", line)[:1]
         }
         assert "NOT CONVERGED" in lines["step_200"]
-        assert "NOT COMPLETE" in lines["step_250"]
+        assert "NOT FINISHED" in lines["step_250"]
         assert "to come" in lines["step_400"]
         assert re.search(r"step_300 .*FAILED", report)
         assert "step_300: run/step_300.pt: expected a checkpoint" in report

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from curvtool.algorithms.dense import dense
+from curvtool.algorithms.density.driver import density, exact_density
+from curvtool.algorithms.density.settings import DensitySettings
 from curvtool.algorithms.diagonal import stochastic_diagonal
 from curvtool.algorithms.diagonal_settings import DiagonalSettings
 from curvtool.algorithms.estimation import TraceSettings
@@ -21,7 +23,6 @@ from curvtool.algorithms.hutchinson import hutchinson
 from curvtool.algorithms.lanczos import lanczos
 from curvtool.algorithms.layers import Layer
 from curvtool.algorithms.power import power_iteration
-from curvtool.algorithms.quadrature import DensitySettings, density
 from curvtool.algorithms.settings import EigenSettings
 from curvtool.algorithms.sketched import hutch_plus_plus, xtrace
 from curvtool.operators.hessian import HessianOperator
@@ -110,7 +111,7 @@ EIGEN = EigenSettings(k=3, basis=18, tol=1e-8, noise=NOISE, vectors=True)
 TRACE = TraceSettings(rel_err=0.05, max_hvps=60, noise=NOISE, layers=LAYERS)
 SKETCH = TraceSettings(rel_err=1e-4, max_hvps=40, noise=NOISE, most_vectors=16)
 DIAGONAL = DiagonalSettings(rel_err=0.3, max_hvps=24, noise=NOISE, layers=LAYERS)
-DENSITY = DensitySettings(steps=7, probes=3, noise=NOISE)
+DENSITY = DensitySettings(steps=7, probes=3, deflate=3, noise=NOISE)
 
 
 def directions(operator: Any) -> torch.Tensor:
@@ -154,6 +155,7 @@ RUNS: dict[str, Case] = {
         with_rest,
         lambda A: density(A, _changed(DENSITY, reorthogonalize=False)),
     ),
+    "density-exact": (hessian, lambda A: exact_density(A, DENSITY)),
     "diag": (hessian, lambda A: stochastic_diagonal(A, DIAGONAL)),
     "diag-shared": (
         with_workers,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from curvtool.algorithms.density.driver import density
 from curvtool.algorithms.lanczos import lanczos
 from curvtool.errors import Interrupted
 from curvtool.operators.recorded import RecordedSum
@@ -211,9 +212,9 @@ def test_a_trace_saves_no_vectors(tmp_path: Path) -> None:
 
 
 def test_a_density_keeps_the_vectors_of_one_probe(tmp_path: Path) -> None:
-    make, solve = runs.RUNS["density"]
+    make, _ = runs.RUNS["density"]
     recorder, _ = runs.recorder(tmp_path)
-    found = solve(runs.attached(make(), recorder))
+    found = density(runs.attached(make(), recorder), runs._changed(runs.DENSITY, deflate=0))
     recorder.close()
     assert [r.kind for r in records(tmp_path / "rank-0.0.journal")] == ["section"] * 3
     assert not (tmp_path / "rank-0.1.journal").exists()

@@ -109,31 +109,46 @@ def traces(draw: st.DrawFn) -> TraceEstimate:
 # NaN stands for None in the file: no function of a spectrum has a figure that is NaN.
 FIGURES = st.none() | st.floats(allow_nan=False)
 FUNCTIONS = st.builds(
-    SpectralFunction, name=NAMES, parameter=FIGURES, value=FIGURES, stderr=FIGURES, detail=NAMES
+    SpectralFunction,
+    name=NAMES,
+    parameter=FIGURES,
+    value=FIGURES,
+    interval=st.none() | st.tuples(*[st.floats(allow_nan=False)] * 2),
+    detail=NAMES,
 )
 
 
 @st.composite
 def densities(draw: st.DrawFn, layer: str = "") -> DensityEstimate:
-    n, m, g = (draw(st.integers(0, 3)) for _ in range(3))
+    n, m, g, d, t = (draw(st.integers(0, 3)) for _ in range(5))
     return draw(
         st.builds(
             DensityEstimate,
             nodes=arrays(n, m),
             weights=arrays(n, m),
+            squared_lengths=arrays(n),
+            couplings=arrays(n),
+            deflated=arrays(d),
+            deflated_errors=arrays(d),
             grid=arrays(g),
             density=arrays(g),
-            density_stderr=arrays(g),
+            cumulative_interval=arrays(g, 2),
             sigma=FLOATS,
             size=st.integers(1, 2**40),
-            probes=NAMES,
-            tau=FLOATS,
-            negative_mass=FLOATS,
-            negative_mass_stderr=FLOATS,
+            ends=st.tuples(FLOATS, FLOATS),
+            reorthogonalized=st.booleans(),
+            zero_band=FLOATS,
+            least_level=FLOATS,
+            count_interval=arrays(4, 2),
+            levels=arrays(t),
+            beyond_interval=arrays(2, t, 2),
             functions=st.lists(FUNCTIONS, max_size=3).map(tuple),
+            confidence=FLOATS,
+            method=NAMES,
             outliers=arrays(draw(st.integers(0, 3))),
             outcome=OUTCOMES,
             hvps=st.integers(0, 2**40),
+            hvps_by_stage=st.dictionaries(st.text(), st.integers(0, 2**40), max_size=3),
             seconds=FLOATS,
             noise=FLOATS,
             layer=st.just(layer),
@@ -225,7 +240,7 @@ def test_the_header_says_how_it_ended_and_what_it_took(stored: tuple[Path, Any])
     path, run = stored
     header: Any = peek(path)
     answer = run if isinstance(run, DensityRun) else getattr(run, "estimate", None) or run.blocks
-    assert header.schema == "curvtool/1"
+    assert header.schema == "curvtool/2"
     assert header.outcome == "converged"
     assert header.hvps == answer.hvps
     assert type(header.hvps) is type(answer.hvps)
@@ -283,9 +298,35 @@ def test_xarray_selects_a_density_by_eigenvalue(tmp_path: Path) -> None:
     write_density(tmp_path / "run.h5", estimates.density_run())
     with xr.open_dataset(tmp_path / "run.h5", engine="h5netcdf") as data:
         assert data["nodes"].dims == data["weights"].dims == ("probe", "step")
-        assert data["density"].dims == data["density_stderr"].dims == ("grid",)
+        assert data["density"].dims == ("grid",)
+        assert data["cumulative_interval"].dims == ("grid", "end")
+        assert data["function_interval"].dims == ("function", "end")
+        assert data["beyond_interval"].dims == ("sign", "level", "end")
+        low, high = data["count_interval"].sel(side="positive").values
+        assert 0 < low <= high < data.attrs["size"]
+        assert 0 < float(data["zero_band"]) < 1
         assert float(data["density"].sel(grid=0.0, method="nearest")) > 1
         assert data.attrs["sigma"] == pytest.approx(0.128)
+
+
+def test_a_density_of_an_earlier_version_is_read_without_its_errors(tmp_path: Path) -> None:
+    """Schema 1 had standard errors of its probes, which were no intervals."""
+    path = tmp_path / "run.h5"
+    write_density(path, estimates.density_run())
+    with h5py.File(path, "r+") as file:
+        for name in ("zero_band", "count_interval", "cumulative_interval", "function_interval"):
+            del file[name]
+        for name in ("least_level", "ends", "hvps_by_stage", "method", "confidence"):
+            del file.attrs[name]
+        file.attrs["tau"] = 1e-4
+        stderr = file.create_dataset("function_stderr", data=np.zeros(4))
+        stderr.dims[0].attach_scale(file["function"])
+    [found] = read_density(path).estimates
+    assert not found.proved
+    assert found.count_interval is None
+    assert [f.value for f in found.functions] == [f.value for f in estimates.FUNCTIONS]
+    assert all(f.interval is None for f in found.functions)
+    assert found.zero_band == 1e-4
 
 
 def test_each_layer_has_a_group_of_the_same_form(tmp_path: Path) -> None:
@@ -355,7 +396,9 @@ def test_eigenvectors_of_blocks_can_be_left_in_the_file(tmp_path: Path) -> None:
         estimates.trace_run(estimates.trace(batch_weight=np.ones(3))),
         estimates.trace_run(estimates.trace(layer_stderr=np.ones(3))),
         estimates.density_run(estimates.density(weights=np.ones((2, 2)))),
-        estimates.density_run(estimates.density(density_stderr=np.ones(2))),
+        estimates.density_run(estimates.density(cumulative_interval=np.ones(2))),
+        estimates.density_run(estimates.density(deflated_errors=np.ones(2))),
+        estimates.density_run(estimates.density(count_interval=np.ones((3, 2)))),
         estimates.density_run(estimates.density(), estimates.density(layer="fc")),
         dataclasses.replace(estimates.density_run(), estimates=()),
         estimates.diag_run(estimates.diagonal(diagonal_stderr=np.ones(3))),

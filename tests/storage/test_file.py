@@ -8,6 +8,7 @@ import h5py
 import pytest
 
 from curvtool.errors import ExitCode, InputError
+from curvtool.storage.digests import write_digests
 from curvtool.storage.file import Foreign, RunHeader, peek
 from curvtool.storage.spectrum import read_spectrum, write_spectrum
 from tests import runs
@@ -43,7 +44,7 @@ def other_schema(path: Path) -> None:
 
 
 def newer(path: Path) -> None:
-    edit(path, lambda file: file.attrs.__setitem__("schema", "curvtool/2"))
+    edit(path, lambda file: file.attrs.__setitem__("schema", "curvtool/3"))
 
 
 def truncated(path: Path) -> None:
@@ -111,13 +112,24 @@ def test_peek_gives_the_header(path: Path) -> None:
 
 
 def test_peek_shows_runs_of_kinds_it_cannot_read(path: Path) -> None:
-    edit(path, lambda file: file.attrs.__setitem__("kind", "trace"))
+
+    def other_kind(file: Any) -> None:
+        file.attrs["kind"] = "trace"
+        write_digests(file)
+
+    edit(path, other_kind)
     header = peek(path)
     assert isinstance(header, RunHeader)
     assert header.kind == "trace"
     with pytest.raises(InputError, match="'trace'"):
         read_spectrum(path)
     with pytest.raises(InputError, match=r"expected a run of kind 'spectrum', .* 'trace'"):
+        read_spectrum(path)
+
+
+def test_a_file_without_digests_is_damaged(path: Path) -> None:
+    edit(path, lambda file: file.attrs.__delitem__("digests"))
+    with pytest.raises(InputError, match=r"damaged \(its attribute digests is missing\)"):
         read_spectrum(path)
 
 

@@ -17,6 +17,7 @@ from curvtool.results import (
     Check,
     Completeness,
     EigenPairs,
+    EndProof,
     Outcome,
     ParameterEntry,
     Plan,
@@ -39,6 +40,32 @@ def arrays(size: int) -> st.SearchStrategy[NDArray[np.float64]]:
     return st.lists(FLOATS, min_size=size, max_size=size).map(np.array)
 
 
+ENDS = st.none() | st.builds(
+    EndProof,
+    listed=COUNTS,
+    proved_rank=COUNTS,
+    nothing_beyond=st.none() | FLOATS,
+    unseen=st.floats(0, 1),
+)
+PROVED = st.builds(
+    Completeness,
+    complete=st.booleans(),
+    probability=st.none() | st.floats(0, 1),
+    upper=ENDS,
+    lower=ENDS,
+    margin=st.floats(0, 1),
+    products=COUNTS,
+    found=COUNTS,
+    reason=st.text(),
+)
+
+
+def flags(size: int) -> st.SearchStrategy[NDArray[np.bool_]]:
+    return st.lists(st.booleans(), min_size=size, max_size=size).map(
+        lambda found: np.array(found, dtype=np.bool_)
+    )
+
+
 @st.composite
 def eigenpairs(draw: st.DrawFn) -> EigenPairs:
     k = draw(st.integers(0, 5))
@@ -52,9 +79,10 @@ def eigenpairs(draw: st.DrawFn) -> EigenPairs:
         eigenvalues=draw(arrays(k)),
         residual_norms=draw(arrays(k)),
         eigenvalue_errors=draw(arrays(k)),
-        converged=np.array(draw(st.lists(st.booleans(), min_size=k, max_size=k)), dtype=np.bool_),
+        converged=draw(flags(k)),
+        at_floor=draw(flags(k)),
         outcome=draw(st.sampled_from(Outcome)),
-        completeness=draw(st.sampled_from(Completeness)),
+        completeness=draw(PROVED),
         certification=draw(st.sampled_from(Certification)),
         which=draw(st.sampled_from(["LM", "LA", "SA", "BE"])),
         method=draw(NAMES),
@@ -139,11 +167,11 @@ def test_xarray_sees_named_axes(tmp_path: Path) -> None:
     run = runs.run(runs.pairs(runs.spectrum(20), eigenvectors=vectors))
     write_spectrum(tmp_path / "run.h5", run)
     with xr.open_dataset(tmp_path / "run.h5") as data:
-        for name in ("eigenvalues", "residual_norms", "eigenvalue_errors", "converged"):
+        for name in ("eigenvalues", "residual_norms", "eigenvalue_errors", "converged", "at_floor"):
             assert data[name].dims == ("pair",)
         assert data["eigenvectors"].dims == ("pair", "parameter")
         assert dict(data.sizes) == {"pair": 20, "parameter": 119}
-        assert data.attrs["schema"] == "curvtool/1"
+        assert data.attrs["schema"] == "curvtool/2"
         np.testing.assert_array_equal(data["eigenvectors"], vectors)
     with xr.open_datatree(tmp_path / "run.h5") as tree:
         assert tree["history/largest"].dims == ("step",)
@@ -222,6 +250,7 @@ def test_history_series_may_differ_in_length(tmp_path: Path) -> None:
     [
         {"residual_norms": np.zeros(3)},
         {"converged": np.zeros((2, 1), dtype=np.bool_)},
+        {"at_floor": np.zeros(1, dtype=np.bool_)},
         {"eigenvectors": np.zeros((3, 4))},
         {"eigenvectors": np.zeros(2)},
         {"history": {"a/b": np.zeros(2)}},

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from curvtool.errors import InputError
 from curvtool.results import Outcome, Tracked, TrackRun
@@ -22,6 +23,12 @@ from tests import runs, sweeps
 
 TEXT = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=12)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def flags(size: int) -> st.SearchStrategy[NDArray[np.bool_]]:
+    return st.lists(st.booleans(), min_size=size, max_size=size).map(
+        lambda found: np.array(found, dtype=np.bool_)
+    )
 
 
 @st.composite
@@ -40,7 +47,10 @@ def rows(draw: st.DrawFn) -> Tracked:
         seconds=draw(st.floats(0, 1e9)),
         eigenvalues=draw(figures),
         eigenvalue_errors=draw(figures),
-        converged=np.array(draw(st.lists(st.booleans(), min_size=k, max_size=k)), dtype=np.bool_),
+        converged=draw(flags(k)),
+        at_floor=draw(flags(k)),
+        complete=draw(st.booleans()),
+        proved_rank=draw(st.integers(0, 2**62)),
         started_from=draw(TEXT),
         compared_with=draw(TEXT),
         cosines=np.array(draw(st.lists(st.floats(0, 1), max_size=4)), dtype=np.float64),

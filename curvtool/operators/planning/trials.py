@@ -14,6 +14,8 @@ from curvtool.operators.measure import interleaved, median, memory_use, seconds,
 from curvtool.operators.memory import is_shortage
 from curvtool.operators.ways.base import Pieces, Way
 from curvtool.problem.objective import Objective
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import Verdict, WayTrial
 
 # Two right ways differ by rounding: some ten sums of some thousand terms.
@@ -71,9 +73,13 @@ class FirstBatch:
     def __init__(self, objective: Objective, *, seed: int, index: int | None = None) -> None:
         self.objective = objective
         self.index = objective.active[0] if index is None else index
-        generator = torch.Generator().manual_seed(seed)
-        v_P = torch.randn(objective.size, generator=generator)
-        self.v_P = v_P.to(device=objective.device, dtype=objective.dtype)
+        self.v_P = streams.normal(
+            Purpose.TIMING,
+            seed=seed,
+            size=objective.size,
+            dtype=objective.dtype,
+            device=objective.device,
+        )
         self.v = objective.layout.split(self.v_P)
 
     def tried(self, way: Way) -> Trial:

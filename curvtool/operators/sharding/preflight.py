@@ -22,6 +22,8 @@ from curvtool.operators.preflight import (
     STEPS,
 )
 from curvtool.operators.sharding.hessian import ShardedHessian
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import Check, Preflight
 
 # Rounding of products that are zero, or nearly so, beside what the gradient rounds to.
@@ -61,7 +63,7 @@ def preflight_sharded(sample: ShardedHessian, twin: ShardedHessian, *, seed: int
     group = sample.group
     of = _Vectors(group)
     eps = torch.finfo(sample.dtype).eps
-    u_p, v_p = (_direction(sample, seed=seed, stream=stream) for stream in (1, 2))
+    u_p, v_p = (_direction(sample, i, seed=seed) for i in (0, 1))
     Hu_p, Hv_p = sample.matvec(u_p), sample.matvec(v_p)
     again_p = sample.matvec(v_p)
     exact_p = twin.matvec(v_p.double())
@@ -115,14 +117,17 @@ def preflight_sharded(sample: ShardedHessian, twin: ShardedHessian, *, seed: int
     )
 
 
-def _direction(H: ShardedHessian, *, seed: int, stream: int) -> Tensor:
-    """This rank's part of a random vector, other numbers on every rank."""
-    length = Shares(H.size, H.group.size).length(H.group.rank)
-    generator = torch.Generator().manual_seed(
-        (seed * 1_000_003 + stream * 8191 + H.group.rank) % 2**63
+def _direction(H: ShardedHessian, number: int, *, seed: int) -> Tensor:
+    """This rank's part of a random vector."""
+    return streams.normal(
+        Purpose.PREFLIGHT,
+        number,
+        seed=seed,
+        size=H.size,
+        part=Shares(H.size, H.group.size).part(H.group.rank),
+        dtype=H.dtype,
+        device=H.device,
     )
-    drawn = torch.randn(length, generator=generator, dtype=torch.float32)
-    return drawn.to(device=H.device, dtype=H.dtype)
 
 
 def _check(name: str, defect: float, allowed: float, detail: str) -> Check:

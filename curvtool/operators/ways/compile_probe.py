@@ -8,6 +8,7 @@ disk, so that compiling it again takes a fifth of the time.
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from torch import Tensor
 from curvtool.operators.measure import interleaved, median
 from curvtool.operators.ways.base import Pieces
 from curvtool.operators.ways.traced import Traced, run
+from curvtool.random_vectors import streams
+from curvtool.random_vectors.purposes import Purpose
 
 _ROUNDS = 5
 
@@ -110,7 +113,8 @@ def _drawn(
     tensor = torch.empty_strided(shape, stride, dtype=dtype, device=device)
     # Random floats, so that no time is lost or won on denormals; indices that fit everywhere.
     if dtype.is_floating_point and 0 not in stride:
-        return tensor.copy_(torch.randn(shape, dtype=dtype))
+        drawn = streams.normal(Purpose.TIMING, seed=0, size=math.prod(shape), dtype=dtype)
+        return tensor.copy_(drawn.view(shape))
     return tensor.zero_()
 
 

@@ -1,0 +1,1 @@
+"""Random vectors whose numbers depend on seed, purpose and position alone."""
