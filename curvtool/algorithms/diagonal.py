@@ -164,7 +164,7 @@ class _Solve:
                         if self._allowed <= 0:
                             then = self.arithmetic.next_count
                             if not then or 2 * (then - self.arithmetic.count) > self.left:
-                                return Outcome.STAGNATED
+                                return Outcome.FLOOR
                             self._compare_to(then)
                             continue
                         count = self.passes.count
@@ -317,7 +317,7 @@ class _Solve:
         start_P = self.start_P
         if start_P is None:
             start_P = space.orthonormal_start(
-                space.empty(0), Purpose.DEFLATION_START, seed=self.settings.seed
+                space.empty(0), Purpose.DIAGONAL_START, seed=self.settings.seed
             )
             assert start_P is not None
         deflating = Deflating(
@@ -379,7 +379,7 @@ class _Solve:
         reached = self._look()
         if s.rel_err is not None and reached.relative <= s.rel_err:
             outcome = Outcome.CONVERGED
-        if outcome is Outcome.STAGNATED:
+        if outcome is Outcome.FLOOR:
             self.reasons.append(floor_sentence(self.operator.dtype, reached.arithmetic))
         return self.found.record(
             outcome=outcome,

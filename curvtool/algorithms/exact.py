@@ -178,7 +178,7 @@ def exact_trace(
         sharing="",
         samples=np.empty((0, 0)),
         batch_weight=np.empty(0),
-        outcome=Outcome.CONVERGED if met else Outcome.STAGNATED,
+        outcome=Outcome.CONVERGED if met else Outcome.FLOOR,
         hvps=rows.hvps,
         hvps_by_stage={
             "pilot": 0,

@@ -70,7 +70,7 @@ def dense_diagonal(
         method="dense",
         probes="",
         sharing="",
-        outcome=Outcome.CONVERGED if met else Outcome.STAGNATED,
+        outcome=Outcome.CONVERGED if met else Outcome.FLOOR,
         hvps=rows.hvps,
         seconds=time.perf_counter() - began,
         noise=rows.delta,

@@ -164,7 +164,7 @@ class _Solve:
                     self._compare()
                     continue
                 if self.room <= 0 and not self.settings.open_ended:
-                    outcome = Outcome.STAGNATED
+                    outcome = Outcome.FLOOR
                     break
                 # A shortfall of 5 gives 25 times as many passes, in steps.
                 count = self.passes.count
@@ -302,11 +302,13 @@ class _Solve:
             self.ratio = half / self.room
 
     def _hopeless(self) -> bool:
-        """Whether the trace is so near zero that a relative accuracy is out of reach."""
+        """Whether the trace is so near zero that a relative accuracy is out of reach for probes."""
         s = self.settings
-        if s.rel_err is None or s.abs_err is not None or not self.found.holds_zero:
+        if s.rel_err is None or s.abs_err is not None or self.passes.count < 2:
             return False
-        low, high = self.found.interval
+        low, high = self.found.of_probes
+        if not low < 0 < high:
+            return False
         allowed = s.allowed(max(abs(low), abs(high)))
         count = self.passes.count
         return count * ((high - low) / 2 / allowed) ** 2 > count + s.max_hvps - self.spent
@@ -371,7 +373,7 @@ class _Solve:
         if not self.passes.count and self.shared.count:
             self.sharing_is_shared = True  # the budget ended while the kinds were measured
         found = self.found
-        if outcome is Outcome.STAGNATED:
+        if outcome is Outcome.FLOOR:
             self.reasons.append(floor_sentence(self.operator.dtype, float(found.added().half[0])))
         elif outcome is Outcome.MAX_HVPS and self.settings.rel_err is not None and found.holds_zero:
             self.reasons.append(

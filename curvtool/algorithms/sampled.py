@@ -47,10 +47,16 @@ class SampledTrace:
         return self.passes.trace.shifted(self._exact[0])
 
     @property
-    def half_of_probes(self) -> float:
-        """Half of the interval's width without the arithmetic."""
+    def of_probes(self) -> tuple[float, float]:
+        """Low and high end without what the arithmetic adds; NaN for a single pass."""
         low, high = self.estimate.interval(left_to_probes(self.settings.confidence))
-        return float(high - low) / 2
+        return float(low), float(high)
+
+    @property
+    def half_of_probes(self) -> float:
+        """Half of that width."""
+        low, high = self.of_probes
+        return (high - low) / 2
 
     @property
     def interval(self) -> tuple[float, float]:

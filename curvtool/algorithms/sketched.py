@@ -158,7 +158,7 @@ class _Sketch:
                 if self._compare():
                     self._look()
                 elif self.room <= 0 and outcome is None:
-                    outcome = Outcome.STAGNATED
+                    outcome = Outcome.FLOOR
                     break
         except BudgetExhausted:
             self._look()
@@ -351,7 +351,7 @@ class _Sketch:
             reason = f"{self.k} directions span the range as far as the arithmetic sees it."
         elif outcome is Outcome.MAX_HVPS and self.spent + self.price <= s.max_hvps:
             reason += " The room for vectors is full."
-        if outcome is Outcome.STAGNATED:
+        if outcome is Outcome.FLOOR:
             reason += f" {floor_sentence(self.operator.dtype, arithmetic)}"
         compared = 2 * self.arithmetic.count
         return TraceEstimate(

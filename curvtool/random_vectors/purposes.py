@@ -40,8 +40,11 @@ class Purpose(enum.Enum):
     # Probes of a diagonal. Index: pass, and term of it.
     DIAGONAL_PER_TERM = "diagonal probe of a term"
     DIAGONAL_SHARED = "diagonal probe of all terms"
-    # What is held against float64 products beside an estimate. Index: samples.
-    ARITHMETIC = "sample of the arithmetic"
+    # The first direction of a diagonal's Krylov space, where no pass has made one. Index: none.
+    DIAGONAL_START = "start of a diagonal's directions"
+    # Vectors whose products are held against float64, for what the arithmetic adds to traces and
+    # norms: Gaussian, and drawn for nothing else. Index: samples.
+    ARITHMETIC = "comparison with float64"
     # Stochastic Lanczos quadrature, for densities. Index: probes.
     QUADRATURE = "quadrature probe"
     # Hutch++ and XTrace: what spans the range, and what samples the rest. Index: probes.

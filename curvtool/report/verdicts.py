@@ -19,7 +19,6 @@ from curvtool.results import (
 
 # What rounding may add to a width that met its tolerance exactly.
 _SLACK = 1 + 1e-9
-_FLOOR = "stopped at the floor of the arithmetic before"
 
 
 def half_width(found: TraceEstimate) -> float:
@@ -42,8 +41,6 @@ def trace_sentence(found: TraceEstimate) -> str:
     width = "interval" if found.is_interval else "estimated error"
     narrow = "as narrow as asked" if found.is_interval else "as small as asked"
     if not trace_met(found):
-        if found.outcome is Outcome.STAGNATED:
-            return f"{_FLOOR} the {width} was {narrow}"
         return _stopped(found.outcome, f"the {width} was {narrow}")
     if found.method == "dense":
         return "the trace is that of the whole diagonal, up to the arithmetic"
@@ -74,8 +71,6 @@ def diag_met(found: DiagonalEstimate) -> bool:
 def diag_sentence(found: DiagonalEstimate) -> str:
     """Say how a diagonal ended."""
     if not diag_met(found):
-        if found.outcome is Outcome.STAGNATED:
-            return f"{_FLOOR} the error was as small as asked"
         return _stopped(found.outcome, "the error was as small as asked")
     if found.method == "dense":
         return "the diagonal is written out, exact up to the arithmetic"

@@ -223,8 +223,8 @@ def test_how_the_arithmetic_is_known_is_said(samples: int | None, words: tuple[s
 
 def test_the_floor_of_the_arithmetic_is_named() -> None:
     for run in (
-        estimates.trace_run(estimates.trace(outcome=Outcome.STAGNATED)),
-        estimates.diag_run(estimates.diagonal(outcome=Outcome.STAGNATED)),
+        estimates.trace_run(estimates.trace(outcome=Outcome.FLOOR)),
+        estimates.diag_run(estimates.diagonal(outcome=Outcome.FLOOR)),
     ):
         report = " ".join(render(run).split())
         assert "topped at the floor of the arithmetic before" in report
