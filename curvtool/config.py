@@ -44,8 +44,7 @@ DEFAULT_STEPS = 40
 DEFAULT_DEFLATE = 20
 DEFAULT_DENSITY_HVPS = 10_000
 DEFAULT_TOL: Mapping[Accuracy, float] = {"values": 1e-4, "vectors": 1e-3}
-# Ten steps of the completeness probe need rows of the basis, and a restart two more.
-BASIS_ABOVE_K = 12
+BASIS_ABOVE_K = 12  # rows for ten steps of the completeness probe, and two for a restart
 LEAST_HVPS = 3
 LEAST_SKETCHED_HVPS = {"hutch++": 3, "xtrace": 4}
 LEAST_DIAG_HVPS = 2
@@ -129,9 +128,8 @@ class ComputeConfig:
 class SpectrumConfig:
     """A `spectrum` run.
 
-    `top_k` None means 20, or P where that is less; `tol_given` says that the tolerance was asked
-    for, so that the floor of the arithmetic above it is a failure; `complete` that the list has to
-    be proved complete, whatever it costs.
+    `top_k` None means 20, or P where that is less. Where `tol_given`, the floor of the arithmetic
+    above the tolerance is a failure; where `complete`, a list that is not proved complete is one.
     """
 
     problem: ProblemConfig
@@ -293,8 +291,7 @@ class DiagConfig:
     Attributes:
         problem: what is differentiated.
         compute: where and how precisely.
-        rel_err: bound of |error|_2 over |diagonal|_2.
-        max_hvps: most products over the whole dataset.
+        rel_err: bound of |error|_2 over |diagonal|_2, within at most `max_hvps` products.
         probes: kind of the random vectors.
         sharing: a probe for every batch, or one for all.
         deflate: run file whose eigenvectors are taken out exactly.
@@ -327,15 +324,13 @@ class DensityConfig:
         num_probes: random starts.
         steps: of Lanczos for each; at most P.
         deflate: pairs of largest magnitude that are taken out first.
-        rel_err: half the width over the middle of every function's interval, for which probes go
-            on; None for `num_probes`.
-        max_hvps: most products over the whole dataset, of each matrix.
+        rel_err: half the width over the middle of every function; None for `num_probes`.
+        max_hvps: most products, of each matrix.
         reorthogonalize: whether the bases are kept orthogonal; None where memory decides.
-        sigma: width of the Gaussians; None for a sensible one.
-        outliers: spectrum run whose eigenvalues are drawn over the density.
-        damping: numbers a of effective dimensions and log-determinants of H + a I.
-        schatten: orders of Schatten norms.
-        threshold: beyond which eigenvalues are counted; None where what is known decides.
+        sigma: width of the drawn Gaussians; None for a sensible one.
+        outliers: spectrum run that is drawn over the density.
+        damping: numbers a of effective dimensions and log-determinants of H + a I; `schatten`:
+            orders of norms; `threshold`: beyond which eigenvalues are counted, if not decided here.
         per_layer: whether every layer's diagonal block gets a density.
         group: regular expression that makes layers of parameter names; None for modules.
     """

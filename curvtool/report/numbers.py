@@ -307,14 +307,7 @@ def upper(number: float) -> str:
 
 
 def count(number: int) -> str:
-    """Format a count with separated thousands.
-
-    Args:
-        number: any integer.
-
-    Returns:
-        E.g. `11,173,962`.
-    """
+    """Format a count with separated thousands, e.g. `11,173,962`."""
     return f"{number:,}"
 
 
@@ -377,14 +370,7 @@ def duration(seconds: float) -> str:
 
 
 def figure(number: float) -> str:
-    """Format a figure without a bound, to four digits.
-
-    Args:
-        number: any float.
-
-    Returns:
-        E.g. `0.02131`, `1.2e-09`.
-    """
+    """Format a figure without a bound to four digits, e.g. `0.02131`, `1.2e-09`."""
     return f"{number:.4g}"
 
 

@@ -108,7 +108,7 @@ def block() -> RestrictedHessian:
     return RestrictedHessian(with_rest(), [0, 2])
 
 
-def single() -> HessianOperator:
+def in_float32() -> HessianOperator:
     """Products in float32, which those in float64 are held against."""
     return HessianOperator(CASES["tanh"].objective(3, dtype=torch.float32), way="retained-graph")
 
@@ -149,9 +149,9 @@ RUNS: dict[str, Case] = {
     "lanczos-rest": (with_rest, lambda A: lanczos(A, EIGEN)),
     "lanczos-workers": (with_workers, lambda A: lanczos(A, EIGEN)),
     "lanczos-block": (block, lambda A: lanczos(A, EIGEN)),
-    "lanczos-float64": (single, lambda A: against_float64(A, _changed(EIGEN, tol=1e-4))),
+    "lanczos-float64": (in_float32, lambda A: against_float64(A, _changed(EIGEN, tol=1e-4))),
     "lanczos-sketch": (
-        single,
+        in_float32,
         lambda A: against_float64(
             A, _changed(EIGEN, k=6, basis=22, tol=1e-6, which="BE", complete=True)
         ),
