@@ -158,7 +158,8 @@ def test_the_same_seed_gives_the_same_probes_and_another_one_others() -> None:
     one, two = (density(known.operator, replace(SETTINGS, seed=seed)) for seed in (0, 1))
     again = density(known.operator, SETTINGS)
     assert np.array_equal(one.nodes, again.nodes)
-    assert not np.isclose(one.nodes[:, 3], two.nodes[:, 3]).any()
+    # Nodes of both settle at the same eigenvalues, to some digits.
+    assert (one.nodes[:, 3] != two.nodes[:, 3]).all()
 
 
 @pytest.mark.parametrize("m", [1, 2, 5, 9])
