@@ -290,14 +290,14 @@ def stated(
         failed = np.flatnonzero(allowed < U)
         complete = complete and not len(failed)
         rank = min(listed, int(failed[0])) if len(failed) else listed
-        beyond = outermost(theta, held.R, U, listed + 1)
+        beyond = outermost(theta, held.R, U, listed + 1) + held.noise
         proofs[upper] = EndProof(
             listed=listed,
             proved_rank=rank,
             nothing_beyond=sign * float(beyond[rank]),
             unseen=unseen(float(allowed.min(initial=np.inf)), alpha, probed.beta, N),
         )
-        limits[upper] = beyond + held.noise
+        limits[upper] = beyond
     statement = Completeness(
         complete=complete,
         probability=1 - CHANCE * len(proofs),
