@@ -33,6 +33,8 @@ COMBINATIONS = 4
 FEW = 4
 # A unit vector's noise in random combinations of vectors, over the noise that may be elsewhere.
 HEARD = 2.0
+# Float64 rounds like the operator's own products in their units, so many times at most.
+ORDERS = 10.0
 # Pairs whose products are in memory at a time, in float64.
 _AT_ONCE = 8
 NOT_FINITE = (
@@ -75,6 +77,7 @@ class Certificate:
         largest: |H|, for the tolerance of small values.
         rounding: of a product of the reference, relative to |H|.
         seed: of the combinations, which must be drawn after everything else.
+        dtype: of the operator's own products.
 
     Attributes:
         products: made so far.
@@ -92,12 +95,16 @@ class Certificate:
         largest: float,
         rounding: float,
         seed: int,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.reference, self.listed = reference, listed
         self.space = space_of(reference)
         self.seed = seed
         self.largest = largest
-        self.rounding = rounding * largest
+        self._rounding = rounding * largest
+        eps = torch.finfo(torch.float64).eps / torch.finfo(dtype).eps
+        # What a product in float64 rounds, for what the operator's own are seen to be off.
+        self._units = ORDERS * eps if reference.dtype == torch.float64 else 0.0
         self.products = 0
         self.noise = 0.0
         self.sketched = False
@@ -117,6 +124,13 @@ class Certificate:
         self._F = np.zeros((k, k))
         self._X: Tensor | None = None
         self._places: list[int] = []
+
+    @property
+    def rounding(self) -> float:
+        """Of the products that this rests on, absolute."""
+        # Where large parts cancel, products round by much more than their own size would say: in
+        # float64 as in float32, in other units of the last place.
+        return max(self._rounding, self._units * self.noise * self.largest)
 
     @property
     def in_float64(self) -> bool:
@@ -141,7 +155,7 @@ class Certificate:
         made = self._multiplied(rows[:combinations])
         defect = made - rows[combinations:] - self._pending(self.listed.Z @ C)
         for d, z in zip(defect, rows, strict=False):
-            self._heard(HEARD * self._norm(d) / self._norm(z))
+            self.hear(HEARD * self._norm(d) / self._norm(z))
         inside = self._against(defect)
         defect -= self._combined(self._S @ inside)
         f = enlargement(combinations)
@@ -163,7 +177,7 @@ class Certificate:
             residual = self._multiplied(rows) - torch.from_numpy(theta[at]).to(rows)[:, None] * rows
             defect = residual - self._pending(self.listed.Z[:, at])
             if self.listed.has_recurrence:
-                self._heard(max(map(self._norm, defect)))
+                self.hear(max(map(self._norm, defect)))
             inside = self._against(residual)
             residual -= self._combined(self._S @ inside)
             self._F[:, at] = inside
@@ -283,6 +297,7 @@ class Certificate:
     def _norm(self, row: Tensor) -> float:
         return float(self.space.norm(row))
 
-    def _heard(self, noise: float) -> None:
+    def hear(self, noise: float) -> None:
+        """Take in what a product of a unit vector was off by, absolute."""
         if self.largest:
             self.noise = max(self.noise, noise / self.largest)

@@ -12,7 +12,7 @@ import scipy.linalg
 import torch
 
 from curvtool.algorithms.bounds import enlargement
-from curvtool.algorithms.certificate import COMBINATIONS, NOT_FINITE
+from curvtool.algorithms.certificate import COMBINATIONS, NOT_FINITE, ORDERS
 from curvtool.algorithms.judging import allowed_errors
 from curvtool.algorithms.ritz import wanted
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
@@ -40,8 +40,9 @@ def dense(
         report: told of every product.
 
     Returns:
-        The k pairs, all to within the same distance. P products, in float64 where that can be had;
-        elsewhere four more with random vectors bound how far the matrix is from the operator.
+        The k pairs, all to within the same distance. P products, in float64 where that can be had,
+        and one of the operator beside them, by which their rounding is judged; elsewhere four more
+        with random vectors bound how far the matrix is from the operator.
         Memory is about 5 P^2 float64 numbers.
 
     Raises:
@@ -79,10 +80,13 @@ def dense(
     # The small eigenproblem's own rounding (LAPACK's guide: a modest multiple of eps |A|).
     eps = 8 * float(np.finfo(np.float64).eps)
     error = ASYMMETRY * asymmetry + (settings.noise + eps) * largest + settings.doubt
-    certify = 0
-    if settings.reference is None:
-        error += _defect(operator, H, settings.seed)
-        certify = COMBINATIONS
+    # Both say how far one product is from another: of the same operator as a bound, of its float64
+    # reference in other units of the last place.
+    certify = COMBINATIONS if settings.reference is None else 1
+    apart = _defect(operator, H, settings.seed, certify)
+    if settings.reference is not None:
+        apart *= ORDERS * torch.finfo(torch.float64).eps / torch.finfo(operator.dtype).eps
+    error += apart
     order = wanted(theta, settings.which, settings.k)
     theta = theta[order]
     met = error <= allowed_errors(theta, settings, largest)
@@ -111,12 +115,13 @@ def dense(
     )
 
 
-def _defect(operator: SymmetricOperator, H: FloatArray, seed: int) -> float:
+def _defect(operator: SymmetricOperator, H: FloatArray, seed: int, count: int) -> float:
     """Bound on the norm of the distance between the matrix and fresh products."""
     worst = 0.0
-    for i in range(COMBINATIONS):
+    for i in range(count):
         z = streams.normal(Purpose.DENSE_CHECK, i, seed=seed, size=operator.size)
         z = z.to(dtype=operator.dtype, device=operator.device)
         product = operator.matvec(z).detach().cpu().double().numpy()
         worst = max(worst, float(np.linalg.norm(product - H @ z.cpu().double().numpy())))
-    return enlargement(COMBINATIONS) * worst
+    # One vector of P normal numbers tells the Frobenius norm well where it is no bound.
+    return (enlargement(count) if count > 1 else 1.0) * worst

@@ -143,7 +143,7 @@ class _Solve:
                 view, enough = self._expand(prover.most)
                 prover.count_found(before, view.theta[view.order], view.largest)
         if self.krylov.complete:
-            proof = WHOLE_MATRIX
+            proof = self._whole(view)
         room = prover.most - self.operator.calls
         if proof and certificate and room > 0 and not prover.is_sharp(certificate):
             # Behind a list that is not proved nothing vouches for a gap: residuals must do.
@@ -162,6 +162,14 @@ class _Solve:
         if proof is None:
             proof = unproved("the products ran out before a probe was through")
         return self._result(pairs, proof)
+
+    def _whole(self, view: _View) -> Completeness:
+        """What a basis of the whole space proves: all of the matrix that the products apply."""
+        settings, held = self.settings, self._held(view)
+        if settings.reference is None or self.operator.dtype == torch.float64:
+            return WHOLE_MATRIX
+        problem = self.prover.noise_problem(held)
+        return unproved(problem) if problem else self.prover.spanned(held)
 
     def _held(self, view: _View) -> Held:
         return self.prover.hold(view.theta, view.S, view.order, view.largest)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curvtool.algorithms.certificate import Certificate, Listed
+from curvtool.algorithms.certificate import COMBINATIONS, Certificate, Listed
 from curvtool.algorithms.completeness import (
     FORECAST_AFTER,
     GIVEN_UP_AFTER,
@@ -25,6 +25,7 @@ from curvtool.algorithms.completeness import (
     probe,
     stated,
 )
+from curvtool.algorithms.elsewhere import noise_elsewhere, too_noisy
 from curvtool.algorithms.judging import Judged, judged, outcome_of
 from curvtool.algorithms.linalg import rotate_rows
 from curvtool.algorithms.settings import EigenSettings
@@ -59,8 +60,8 @@ class Watched(Wrapper):
 
 
 def products_set_aside(k: int, size: int) -> int:
-    """Products that `certified` needs: one a pair, and the probe's."""
-    return k + min(GIVEN_UP_AFTER, max(size - k, 0))
+    """Products that `certified` needs: one a pair, one that tells their noise, the probe's."""
+    return k + 1 + min(GIVEN_UP_AFTER, max(size - k, 0))
 
 
 def certified(
@@ -102,11 +103,14 @@ def certified(
         tol=settings.tol,
         largest=watched.scale,
         rounding=settings.noise,
+        dtype=operator.dtype,
         seed=settings.seed,
     )
     certificate.multiply(np.ones(k, dtype=np.bool_))
     if settings.reference is not None:
         operator.calls += certificate.products
+        if k and operator.left >= 1:
+            certificate.hear(_apart(watched, settings.reference, Y_kP[0]))
     pairs = judged(certificate, settings, {}, left=0, solve=solve)
     proof, probed = _proved(operator, watched, Y_kP, certificate, pairs, settings, proves_nothing)
     if proof is not None and proof[1]:
@@ -136,6 +140,12 @@ def certified(
     )
 
 
+def _apart(operator: Watched, reference: SymmetricOperator, y_P: Tensor) -> float:
+    """What a product is off from that of the reference."""
+    exact_P = reference.matvec(y_P.double())
+    return float(operator.space.norm(operator.matvec(y_P).double() - exact_P))
+
+
 _Proof = tuple[Completeness, Mapping[bool, FloatArray]]
 
 
@@ -160,6 +170,16 @@ def _proved(
     if proves_nothing or not 0 < k == settings.k < size or left < 1:
         return None, 0
     largest = max(watched.scale, float(np.abs(pairs.theta).max()))
+    noise, reference = settings.noise * largest, settings.reference
+    if reference is not None and operator.dtype != torch.float64:
+        if left < 2 * COMBINATIONS:
+            return None, 0
+        noise = noise_elsewhere(watched, reference, Y_kP, seed=settings.seed, first=0)
+        operator.calls += COMBINATIONS
+        problem = too_noisy(noise, pairs.theta, settings.tol, largest)
+        if problem:
+            return (unproved(problem), {}), COMBINATIONS
+        left -= 2 * COMBINATIONS
     rows = Y_kP.clone()
     rotate_rows(rows, torch.from_numpy(np.ascontiguousarray(pairs.coefficients)))
     held = Held(
@@ -170,13 +190,13 @@ def _proved(
         which=settings.which,
         tol=settings.tol,
         largest=largest,
-        noise=settings.noise * largest + settings.doubt,
+        noise=noise + settings.doubt,
     )
     space, chance = space_of(watched), chance_of_round(0)
     start = space.orthonormal_start(rows, Purpose.COMPLETENESS, 0, seed=settings.seed)
     assert start is not None
     cap = max(FORECAST_AFTER, operator.calls // 2)
-    room = min(left, size - k)
+    room = max(1, min(left, size - k))
     scratch = space.empty(min(room, cap))
     cap = room if settings.complete else cap
     found = probe(watched, held, start, scratch, chance=chance, cap=cap, most=room, finds=False)

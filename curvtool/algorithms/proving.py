@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import final
 
 import numpy as np
+import torch
 
-from curvtool.algorithms.certificate import Certificate, Listed
+from curvtool.algorithms.bounds import MISS
+from curvtool.algorithms.certificate import COMBINATIONS, Certificate, Listed
 from curvtool.algorithms.completeness import (
     FORECAST_AFTER,
     GIVEN_UP_AFTER,
@@ -20,6 +22,8 @@ from curvtool.algorithms.completeness import (
     stated,
     with_extras,
 )
+from curvtool.algorithms.elsewhere import noise_elsewhere, too_noisy
+from curvtool.algorithms.exclusion import ends_of, listed_at
 from curvtool.algorithms.judging import allowed_errors, products_of_certificate, resolvable
 from curvtool.algorithms.krylov import KrylovDecomposition
 from curvtool.algorithms.ritz import Indices
@@ -27,7 +31,7 @@ from curvtool.algorithms.settings import EigenSettings
 from curvtool.operators.base import Counted
 from curvtool.operators.recording import fingerprint
 from curvtool.random_vectors.purposes import Purpose
-from curvtool.results import Completeness, FloatArray, unproved
+from curvtool.results import Completeness, EndProof, FloatArray, unproved
 
 # Rows that a restarted basis needs above the wanted pairs: the probe works in them.
 SPARE_ROWS = GIVEN_UP_AFTER + 2
@@ -63,6 +67,7 @@ class Prover:
         self.noise = settings.noise
         self.limits: Mapping[bool, FloatArray] = {}
         self.lost = False
+        self._elsewhere: float | None = None  # noise of a product where no listed vector looks
 
     @property
     def _begun_from(self) -> tuple[int, ...]:
@@ -112,7 +117,7 @@ class Prover:
     def _asked(self, theta: FloatArray, R: FloatArray, largest: float) -> Held:
         settings = self.settings
         k = min(settings.k, len(theta))
-        noise = self.noise * largest + settings.doubt
+        noise = max(self.noise * largest, self._elsewhere or 0.0) + settings.doubt
         return Held(
             rows=self.krylov.rows,
             theta=theta,
@@ -140,8 +145,10 @@ class Prover:
             tol=self.settings.tol,
             largest=held.largest,
             rounding=self.settings.noise,
+            dtype=self.operator.dtype,
             seed=self.settings.seed,
         )
+        certificate.hear(self.noise * held.largest)
         if not self.probes and not self.limits and not self.krylov.complete:
             left = self.settings.max_hvps - self.spent
             few = products_of_certificate(self.settings, k) == k
@@ -160,6 +167,11 @@ class Prover:
             return unproved("no probe was asked for")
         if krylov.rounded:
             return unproved("the basis is stored in bfloat16, whose rounding hides what it lacks")
+        if self._measures_elsewhere and self.most - self.operator.calls < 2 * COMBINATIONS:
+            return unproved("the products ran out before a probe could be made")
+        problem = self.noise_problem(held)
+        if problem:
+            return unproved(problem)
         held = self._asked(held.theta, held.R, held.largest)  # with the noise that is known now
         solve, probed = self.stages["solve"], self.stages["probe"]
         room = self.most - self.operator.calls
@@ -186,6 +198,7 @@ class Prover:
         self.stages["probe"] += found.products
         if found.seen and more and found.products < room:
             self.lost = not found.keeps_all
+            self._elsewhere = None  # of another complement
             if found.keeps_all:
                 krylov.adopt(found.columns, found.remainder)
             return None
@@ -194,6 +207,49 @@ class Prover:
             held, found, self.operator.size, chance=chance, spent=spent, found=self.found
         )
         return statement
+
+    @property
+    def _measures_elsewhere(self) -> bool:
+        """Whether its products are to be held against float64 where no listed vector looks."""
+        own = self.operator.dtype == torch.float64 or self.settings.reference is None
+        return not own and self._elsewhere is None
+
+    def noise_problem(self, held: Held) -> str:
+        """Why products are too far from float64 for a statement; empty where they are not."""
+        if self._measures_elsewhere:
+            before = self.operator.calls
+            self._elsewhere = noise_elsewhere(
+                self.operator,
+                self.reference,
+                held.rows,
+                seed=self.settings.seed,
+                first=self.probes * COMBINATIONS,
+            )
+            self.stages["certify"] += COMBINATIONS
+            self.stages["probe"] += self.operator.calls - before
+        return too_noisy(
+            self._elsewhere or 0.0, held.theta[: held.k], self.settings.tol, held.largest
+        )
+
+    def spanned(self, held: Held) -> Completeness:
+        """The statement of a list from rows that span the whole space: short by noise alone."""
+        held = self._asked(held.theta, held.R, held.largest)
+        theta_k = held.theta[: held.k]
+        proofs = {}
+        for upper in ends_of(held.which, held.k):
+            listed = len(listed_at(theta_k, held.which, upper=upper))
+            proofs[upper] = EndProof(
+                listed=listed, proved_rank=listed, nothing_beyond=None, unseen=0.0
+            )
+        return Completeness(
+            complete=True,
+            probability=1 - MISS,
+            upper=proofs.get(True),
+            lower=proofs.get(False),
+            margin=held.tol,
+            least_margin=held.noise,
+            products=self.stages["probe"],
+        )
 
     def count_found(self, before: FloatArray, after: FloatArray, largest: float) -> None:
         """Count the values of the list that were not in it before."""

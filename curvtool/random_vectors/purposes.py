@@ -20,6 +20,8 @@ class Purpose(enum.Enum):
     # The proof of completeness holds because these numbers depend on nothing that the solve used:
     # not on its start, nor on another probe, nor on a run that was resumed. Index: probes.
     COMPLETENESS = "probe for completeness"
+    # What a probe's products may be off, held against float64. Index: vectors.
+    ELSEWHERE = "noise elsewhere"
     # Combinations of listed vectors that are multiplied to certify all. Index: combinations.
     CERTIFICATE = "combinations for a certificate"
     # Vectors whose products are held against a dense matrix. Index: vectors.
