@@ -34,6 +34,8 @@ from curvtool.results import Outcome, TraceEstimate
 # Degrees of freedom below which no look is taken: a variance known worse than by a quarter lets a
 # run stop by luck, and the interval then misses too often.
 LEAST_DEGREES = 30.0
+# Passes in which one batch's probes all have the same sign with probability 2^-7.
+LEAST_PASSES = 8
 # Each look is at least so many times as many passes as the last one, for every look is a chance to
 # stop on a variance that came out small.
 SPACING = 1.25
@@ -231,7 +233,10 @@ class _Solve:
     def _pilot(self) -> None:
         self._choose()
         self._grow(2)
-        while self.found.estimate.degrees_of_freedom < LEAST_DEGREES:
+        # Two passes of many batches have degrees enough, and show nothing where one batch carries
+        # all that varies: both have the same sign in one case of two.
+        least = 2 if self.passes.shared else LEAST_PASSES
+        while self.found.estimate.degrees_of_freedom < LEAST_DEGREES or self.passes.count < least:
             self._grow(self.passes.count + 1)
         self._look()
 
@@ -326,7 +331,9 @@ class _Solve:
             term_norms=math.inf if terms is None else float(terms.sum()),
             fewest=(
                 math.inf if self.settings.sharing == "per-batch" else LEAST_DEGREES + 1,
-                math.inf if self.settings.sharing == "shared" else LEAST_DEGREES / B + 1,
+                math.inf
+                if self.settings.sharing == "shared"
+                else max(LEAST_DEGREES / B + 1, LEAST_PASSES),
             ),
         )
 

@@ -142,18 +142,20 @@ class _Solve:
                 before = view.theta[view.order]
                 view, enough = self._expand(prover.most)
                 prover.count_found(before, view.theta[view.order], view.largest)
-        if self.krylov.complete:
-            proof = self._whole(view)
+        held_now: Held | None = None
         room = prover.most - self.operator.calls
-        if proof and certificate and room > 0 and not prover.is_sharp(certificate):
+        if self.krylov.complete:
+            held_now, certificate = self._held(view), None
+            proof = self._whole(held_now)
+        elif proof and certificate and room > 0 and not prover.is_sharp(certificate):
             # Behind a list that is not proved nothing vouches for a gap: residuals must do.
             extra = min(room, max(SPARE_ROWS, self.stages["solve"]))
             view, enough = self._expand(self.operator.calls + extra)
             certificate = None
         if not len(view.order):
             return self._nothing()
-        if certificate is None or proof is None or self.krylov.complete:
-            certificate = prover.certificate(self._held(view))
+        if certificate is None or proof is None:
+            certificate = prover.certificate(held_now or self._held(view))
         before_it, left = certificate.products, self.settings.max_hvps - prover.spent
         solve = self.stages["solve"]
         pairs = judged(certificate, self.settings, prover.limits, left=left, solve=solve)
@@ -163,9 +165,9 @@ class _Solve:
             proof = unproved("the products ran out before a probe was through")
         return self._result(pairs, proof)
 
-    def _whole(self, view: _View) -> Completeness:
+    def _whole(self, held: Held) -> Completeness:
         """What a basis of the whole space proves: all of the matrix that the products apply."""
-        settings, held = self.settings, self._held(view)
+        settings = self.settings
         if settings.reference is None or self.operator.dtype == torch.float64:
             return WHOLE_MATRIX
         problem = self.prover.noise_problem(held)

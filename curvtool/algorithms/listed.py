@@ -111,6 +111,7 @@ def certified(
         operator.calls += certificate.products
         if k and operator.left >= 1:
             certificate.hear(_apart(watched, settings.reference, Y_kP[0]))
+            operator.calls += 1  # the reference's
     pairs = judged(certificate, settings, {}, left=0, solve=solve)
     proof, probed = _proved(operator, watched, Y_kP, certificate, pairs, settings, proves_nothing)
     if proof is not None and proof[1]:
@@ -132,7 +133,11 @@ def certified(
         tol=settings.tol,
         accuracy=settings.accuracy,
         hvps=operator.calls,
-        hvps_by_stage={"solve": solve, "certify": certificate.products, "probe": probed},
+        hvps_by_stage={
+            "solve": solve,
+            "certify": operator.calls - solve - probed,
+            "probe": probed,
+        },
         seconds=time.perf_counter() - began,
         noise=settings.noise,
         history=dict(history or {}),
@@ -178,7 +183,7 @@ def _proved(
         operator.calls += COMBINATIONS
         problem = too_noisy(noise, pairs.theta, settings.tol, largest)
         if problem:
-            return (unproved(problem), {}), COMBINATIONS
+            return (unproved(problem), {}), 0
         left -= 2 * COMBINATIONS
     rows = Y_kP.clone()
     rotate_rows(rows, torch.from_numpy(np.ascontiguousarray(pairs.coefficients)))

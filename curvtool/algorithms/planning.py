@@ -39,6 +39,8 @@ def choice_of_sharing(terms: int, gain: float) -> tuple[bool, str]:
     Returns:
         Whether shared probes are cheaper, and a sentence.
     """
+    if not gain > 0:
+        return True, f"One probe for all {terms} batches, whose products add up to rounding."
     if gain < 1:
         return True, (
             f"One probe for all {terms} batches: a probe for each would have {1 / gain:.1f} times "

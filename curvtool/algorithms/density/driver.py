@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import final
 
 import numpy as np
+import torch
 
 from curvtool.algorithms import dense as whole_matrix
 from curvtool.algorithms.density.drawing import default_grid, default_sigma, padded, smoothed
@@ -26,7 +27,9 @@ from curvtool.algorithms.density.settings import ALPHA, DensitySettings
 from curvtool.algorithms.density.view import View
 from curvtool.algorithms.estimation import EstimateProgress, Report, silent
 from curvtool.algorithms.settings import EigenSettings, Progress
+from curvtool.algorithms.space import space_of
 from curvtool.operators.base import BudgetExhausted, Counted, SymmetricOperator
+from curvtool.random_vectors.purposes import Purpose
 from curvtool.results import DensityEstimate, FloatArray, Outcome, SpectralFunction
 
 NONE = np.zeros(0)
@@ -60,6 +63,10 @@ def density(
     return _Probing(operator, settings, report).run(outliers)
 
 
+# Random vectors whose products are held against float64, and how much noisier others may be.
+HEARD = 2
+
+
 @final
 class _Probing:
     """One run: its counter, what was taken out, and the probes so far."""
@@ -76,6 +83,7 @@ class _Probing:
         s, operator = self.settings, self.operator
         P = operator.size
         self.taken = taken_out(operator, s, min(s.steps, P), report=self.report)
+        self._hear()
         deflating = operator.calls
         steps = min(s.steps, P - len(self.taken.rows))
         outcome = self._sent(s.probes, steps)
@@ -115,6 +123,22 @@ class _Probing:
             seconds=time.perf_counter() - self.began,
             noise=self.taken.noise,
         )
+
+    def _hear(self) -> None:
+        """Measure the noise of products of random vectors, which no extreme pair may tell."""
+        operator, reference = self.operator, self.settings.reference
+        if reference is None or operator.dtype == torch.float64 or operator.left < 2 * HEARD:
+            return
+        space = space_of(operator)
+        for j in range(HEARD):
+            z_P = space.normal(Purpose.ELSEWHERE, j, seed=self.settings.seed)
+            exact_P = reference.matvec(z_P.double())
+            apart = float(space.norm(operator.matvec(z_P).double() - exact_P))
+            operator.calls += 1  # the reference's
+            size = float(space.norm(exact_P))
+            if size:
+                noise = max(self.taken.noise, HEARD * apart / size)
+                self.taken = replace(self.taken, noise=noise)
 
     def _sent(self, number: int, steps: int) -> Outcome:
         """Send probes until there are so many, or the products are spent."""

@@ -156,7 +156,12 @@ def _two_step(
         e = s - mu
         W = np.maximum(V - 2 * s * mu + s * s, e * e)
         shape = np.maximum(N * W / c**2, _LEAST)
-        tail = scipy.special.gammaincc(shape, shape + N * e / c)
+        gamma = scipy.special.gammaincc(shape, shape + N * e / c)
+        # The gamma law stands for the bound where it has a bulk; with less than one unit of shape
+        # it does not, and the bound itself is taken, which is one where the share is the mean.
+        u = e * c / np.maximum(W, _LEAST)
+        bound = np.exp(-shape * np.maximum(u - np.log1p(u), 0.0))
+        tail = np.where(shape < 1, bound, gamma)
         return np.asarray(tail >= alpha / 2)
 
     found, _ = _turn(likely, least, s, geometric=False)
