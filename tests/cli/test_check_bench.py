@@ -67,7 +67,7 @@ def test_noise_that_cannot_be_measured_is_no_secret(monkeypatch: pytest.MonkeyPa
         raise RuntimeError("no double here")
 
     monkeypatch.setattr("curvtool.pipeline.preparing.noise_over_all", fail)
-    ended = call("check", *QUICK, "--json", "-q")
+    ended = call("check", *QUICK, "--hvp", "finite-difference", "--json", "-q")
     assert ended.code == ExitCode.DONE
     (said,) = json.loads(ended.out)["plan"]["adjustments"]
     assert "could not be measured" in said
@@ -77,7 +77,8 @@ def test_noise_that_cannot_be_measured_is_no_secret(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("noise", [0.2, float("nan")])
 def test_noise_over_all_examples_can_refuse(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curvtool.pipeline.preparing.noise_over_all", lambda *_, **__: noise)
-    said = refusal("check", *QUICK, code=ExitCode.NOT_A_HESSIAN)
+    differences = ("--hvp", "finite-difference")
+    said = refusal("check", *QUICK, *differences, code=ExitCode.NOT_A_HESSIAN)
     assert "--dtype float64" in said
 
 
