@@ -22,7 +22,6 @@ from scipy.stats import beta
 
 from curvtool.algorithms.density.figures import counted
 from curvtool.algorithms.density.functions import SpectralSum, schatten_norm, trace
-from curvtool.algorithms.density.limits import SLACK
 from curvtool.algorithms.density.pooled import Extremes, PooledSpectrum
 from curvtool.algorithms.density.probing import probed
 from curvtool.algorithms.density.settings import DensitySettings
@@ -35,6 +34,9 @@ from curvtool.results import FloatArray
 P, Q, K, NOISE = 2000, 4, 40, 1e-7
 STEP_CHECKS = 4  # points of each probe, read from both sides
 FEW = 12  # seeds of a small cut
+# Of an eigenvalue. Products with noise move shares themselves: 20 of 179,200 checks lay further
+# out, by 0.0018 at most, and none of 22,400 without noise.
+STEP_SLACK = 1e-3
 LEVEL = 0.95
 # Half widths, relative, that are to be reached within a fifth: |H|_F, nuclear norm, trace (over the
 # nuclear norm), effective dimensions at 1e-2 and 1e-3 of the top, log-determinant, count.
@@ -164,7 +166,9 @@ def _steps(values: FloatArray, d: int, seed: int, view: PooledSpectrum) -> tuple
         _, upto = step_bounds(recurrence, at + view.noise)
         truth = np.array([weights[rest <= x].sum() for x in at])
         checks += 2 * STEP_CHECKS
-        violations += int((below > truth + SLACK / P).sum() + (upto < truth - SLACK / P).sum())
+        violations += int(
+            (below > truth + STEP_SLACK / P).sum() + (upto < truth - STEP_SLACK / P).sum()
+        )
     return checks, violations
 
 
