@@ -43,6 +43,11 @@ NOT_FINITE = (
 )
 
 
+def float64_units(dtype: torch.dtype) -> float:
+    """What a float64 product rounds, over what one of this dtype is seen to be off."""
+    return ORDERS * torch.finfo(torch.float64).eps / torch.finfo(dtype).eps
+
+
 @final
 @dataclass(frozen=True, eq=False)
 class Listed:
@@ -102,9 +107,7 @@ class Certificate:
         self.seed = seed
         self.largest = largest
         self._rounding = rounding * largest
-        eps = torch.finfo(torch.float64).eps / torch.finfo(dtype).eps
-        # What a product in float64 rounds, for what the operator's own are seen to be off.
-        self._units = ORDERS * eps if reference.dtype == torch.float64 else 0.0
+        self._units = float64_units(dtype) if reference.dtype == torch.float64 else 0.0
         self.products = 0
         self.noise = 0.0
         self.sketched = False
@@ -115,8 +118,8 @@ class Certificate:
         # In units of the largest tolerance, lest squares of tiny numbers vanish.
         self._s = allowed.max(initial=0.0) / allowed if largest else np.ones(k)
         # Components of the recurrence's residuals along the listed vectors are rounding, too.
-        self._along = self._against(listed.Q) @ listed.Z
         inside = self._against(listed.Q)
+        self._along = inside @ listed.Z
         outside = np.eye(len(listed.Q)) - inside.T @ inside
         self._K = listed.Z.T @ outside @ listed.Z
         self._bound_F = np.full((k, k), np.inf)

@@ -12,7 +12,7 @@ import scipy.linalg
 import torch
 
 from curvtool.algorithms.bounds import enlargement
-from curvtool.algorithms.certificate import COMBINATIONS, NOT_FINITE, ORDERS
+from curvtool.algorithms.certificate import COMBINATIONS, NOT_FINITE, float64_units
 from curvtool.algorithms.judging import allowed_errors
 from curvtool.algorithms.ritz import wanted
 from curvtool.algorithms.settings import EigenSettings, Progress, Report, silent
@@ -85,7 +85,7 @@ def dense(
     certify = COMBINATIONS if settings.reference is None else 1
     apart = _defect(operator, H, settings.seed, certify)
     if settings.reference is not None:
-        apart *= ORDERS * torch.finfo(torch.float64).eps / torch.finfo(operator.dtype).eps
+        apart *= float64_units(operator.dtype)
     error += apart
     order = wanted(theta, settings.which, settings.k)
     theta = theta[order]

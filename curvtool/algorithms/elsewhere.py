@@ -2,8 +2,8 @@
 
 A probe for completeness is made of the operator's own products. A float32 product is another matrix
 where a ReLU's input is a rounding from zero, and that may show in none of the listed vectors: an
-eigenvalue of H that no float32 product knows was called absent. Gaussian vectors of the whole space
-see every direction. Letters: P size, m vectors.
+eigenvalue of H that no float32 product knows was called absent. Gaussian vectors of the complement
+see every direction of it. Letters: P size, m vectors.
 
 References:
     Gudmundsson, Kenney, Laub (1995), for norms from few samples.

@@ -59,7 +59,6 @@ class KrylovDecomposition:
         self.size = 0
         self.pending: list[_Pending] = []
         self.scale = 0.0  # largest |A v| seen over unit vectors: a lower bound of |A|
-        self.restarts = 0
         self.asymmetry = 0.0  # largest |v_i' A v_j - v_j' A v_i| seen
         self._T = np.zeros((self.limit, self.limit))
 
@@ -159,15 +158,6 @@ class KrylovDecomposition:
             coupling[n] = 1.0
             self.pending.append(_Pending(w_P, remainder, coupling, origin=self.scale))
 
-    @property
-    def drift(self) -> float:
-        """How far T's own rounding can have moved a Ritz value, relative to |A|.
-
-        Every restart solves a small eigenproblem in double, a few eps off each time: 23 eps were
-        seen after 10 restarts at m = 60, where r^2 / gap was 1e-20.
-        """
-        return 8 * float(np.finfo(np.float64).eps) * (1 + self.restarts)
-
     def require_symmetry(self) -> None:
         """Hold v_i' A v_j against v_j' A v_i, both of which every step knows for free.
 
@@ -257,4 +247,3 @@ class KrylovDecomposition:
             coupling[:k][np.abs(coupling[:k]) * p.norm < floor] = 0.0
             p.coupling = coupling
         self.size = k
-        self.restarts += 1
